@@ -1,0 +1,5 @@
+"""`python -m beluga_livekit`."""
+
+from .cli import main
+
+main()

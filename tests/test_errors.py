@@ -1,0 +1,64 @@
+"""Errors tell the user what happened, and nobody the token."""
+
+from __future__ import annotations
+
+import pickle
+
+import anyio
+import pytest
+from livekit import rtc
+
+from beluga_livekit import (
+    AuthenticationError,
+    ConfigError,
+    ConnectError,
+    DisconnectedError,
+    DisconnectReason,
+    LiveKitError,
+)
+from beluga_livekit._errors import display_url, scrub
+from beluga_livekit._rtc import reason_of
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
+
+
+def test_errors_are_what_their_users_catch() -> None:
+    assert issubclass(ConfigError, ValueError)
+    assert issubclass(ConnectError, ConnectionError)
+    assert issubclass(AuthenticationError, ConnectError)
+    assert issubclass(DisconnectedError, anyio.BrokenResourceError)
+    for error in (ConfigError, ConnectError, DisconnectedError):
+        assert issubclass(error, LiveKitError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("bad"),
+        ConnectError("refused", retryable=False),
+        AuthenticationError("who?"),
+        DisconnectedError("gone", reason=DisconnectReason.ROOM_DELETED),
+    ],
+)
+def test_errors_pickle(error: LiveKitError) -> None:
+    error.add_note("seen")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert copy.args == error.args
+    for name in ("retryable", "reason"):
+        assert getattr(copy, name, None) == getattr(error, name, None)
+
+
+def test_tokens_and_credentials_are_scrubbed() -> None:
+    text = f"401: invalid token: {JWT}, at wss://user:secret@host/rtc?access_token={JWT}&x=1"
+    assert scrub(text) == "401: invalid token: <token>, at wss://host/rtc?access_token=&x=1"
+    assert display_url("wss://u:p@host:7880/a?access_token=abc#f") == "wss://host:7880/a"
+
+
+def test_every_reason_of_the_sdk_has_a_name() -> None:
+    for name, value in rtc.DisconnectReason.items():
+        expected = "UNKNOWN" if name == "UNKNOWN_REASON" else name
+        assert reason_of(value).name == expected
+    assert reason_of(9999) is DisconnectReason.UNKNOWN
+    assert DisconnectReason.ROOM_DELETED.is_hangup
+    assert not DisconnectReason.DUPLICATE_IDENTITY.is_hangup

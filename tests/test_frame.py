@@ -1,0 +1,115 @@
+"""An AudioFrame holds sound and its format, and refuses what is neither."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beluga_livekit import AudioFrame, ConfigError
+
+
+def test_a_frame_knows_its_length() -> None:
+    frame = AudioFrame(bytes(640), 16000)
+    assert frame.samples_per_channel == 320
+    assert frame.duration == pytest.approx(0.02)
+    assert frame.num_channels == 1
+    assert AudioFrame(bytes(640), 16000, 2).samples_per_channel == 160
+
+
+def test_samples_have_the_shape_of_soundfile_and_cannot_be_written() -> None:
+    assert AudioFrame(bytes(640), 16000).samples.shape == (320,)
+    stereo = AudioFrame(np.arange(6, dtype="<i2").tobytes(), 48000, 2).samples
+    assert stereo.tolist() == [[0, 1], [2, 3], [4, 5]]
+    with pytest.raises(ValueError, match="read-only"):
+        stereo[0, 0] = 1
+
+
+@given(st.binary(max_size=400), st.integers(8000, 192000), st.integers(1, 8))
+def test_any_whole_number_of_samples_makes_the_round_trip(
+    data: bytes, rate: int, channels: int
+) -> None:
+    whole = data[: len(data) // (2 * channels) * 2 * channels]
+    frame = AudioFrame(whole, rate, channels)
+    if channels == 1 or frame.samples_per_channel:
+        assert AudioFrame.from_samples(frame.samples, rate) == frame
+        assert AudioFrame.from_samples(frame.to_float(), rate) == frame
+    assert pickle.loads(pickle.dumps(frame)) == frame
+
+
+def test_float_is_clipped_and_not_wrapped() -> None:
+    frame = AudioFrame.from_samples(np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0]), 16000)
+    assert frame.samples.tolist() == [-32768, -32768, 0, 16384, 32767, 32767]
+    assert frame.to_float().dtype == np.float32
+    assert frame.to_float().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1], abs=1e-4)
+
+
+def test_bytes_that_may_change_are_copied() -> None:
+    buffer = bytearray(4)
+    frame = AudioFrame(buffer, 16000)  # type: ignore[arg-type]
+    buffer[0] = 1
+    assert frame.data == bytes(4)
+    assert AudioFrame(memoryview(b"abcd"), 16000).data == b"abcd"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("data", "rate", "channels", "message"),
+    [
+        (bytes(3), 16000, 1, "multiple of 2 bytes"),
+        (bytes(6), 16000, 2, "multiple of 4 bytes"),
+        (bytes(4), 7999, 1, "8000 to 192000 Hz"),
+        (bytes(4), 192001, 1, "8000 to 192000 Hz"),
+        (bytes(4), 16000.0, 1, "whole number of Hz"),
+        (bytes(4), True, 1, "whole number of Hz"),
+        (bytes(4), 16000, 0, "1 to 8"),
+        (bytes(18), 16000, 9, "1 to 8"),
+    ],
+)
+def test_a_wrong_format_says_what_was_expected(
+    data: bytes, rate: int, channels: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        AudioFrame(data, rate, channels)
+
+
+def test_an_array_as_data_names_from_samples() -> None:
+    with pytest.raises(TypeError, match="from_samples"):
+        AudioFrame(np.zeros(4, np.int16), 16000)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="got str"):
+        AudioFrame("sound", 16000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((1, 320)), "transpose"),
+        (np.zeros((4, 4, 4)), "shape"),
+        (np.zeros(4, np.int32), "int32"),
+        (np.array([0.0, np.nan]), "NaN"),
+        (np.array([0.0, np.inf]), "infinity"),
+    ],
+)
+def test_wrong_samples_say_what_was_expected(array: np.ndarray, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        AudioFrame.from_samples(array, 16000)
+
+
+def test_concatenate_keeps_what_the_frames_have_in_common() -> None:
+    one = AudioFrame(b"ab", 16000, participant="ann", track_sid="x", timestamp=1.0, lost=0.5)
+    two = AudioFrame(b"cd", 16000, participant="ann", track_sid="y", timestamp=2.0, lost=0.25)
+    joined = AudioFrame.concatenate([one, two])
+    assert joined.data == b"abcd"
+    assert (joined.participant, joined.track_sid) == ("ann", None)
+    assert (joined.timestamp, joined.lost) == (1.0, 0.75)
+    with pytest.raises(ValueError, match="no frames"):
+        AudioFrame.concatenate([])
+    with pytest.raises(ValueError, match="16000 Hz x 1, 48000 Hz x 1"):
+        AudioFrame.concatenate([one, AudioFrame(b"ab", 48000)])
+
+
+def test_the_repr_is_short_and_shows_no_samples() -> None:
+    frame = AudioFrame(bytes(640), 16000, participant="ann", lost=0.1)
+    assert repr(frame) == "<AudioFrame 20 ms, 16000 Hz x 1 from 'ann', 0.100 s lost before>"

@@ -1,0 +1,364 @@
+"""A session without a server: what it sounds like, how it is paced, how it begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import anyio
+import numpy as np
+import pytest
+from anyio.streams.stapled import StapledObjectStream
+from sound import cut, decibels, hear, measure, samples_of, say, tone
+
+from beluga_livekit import AudioFrame, ConfigError, LiveKitError, LiveKitSession, open_loopback
+
+pytestmark = pytest.mark.anyio
+
+FORMATS = [(rate, channels) for rate in (8000, 16000, 24000, 44100, 48000) for channels in (1, 2)]
+
+
+async def heard_of(session: LiveKitSession, frames: list[AudioFrame]) -> list[AudioFrame]:
+    """Says the frames and returns all that is heard, until it has been quiet for a while."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(say, session[1], frames)
+        return await hear(session[0])
+
+
+@pytest.mark.parametrize(("rate", "channels"), FORMATS)
+async def test_rx_has_the_format_that_was_asked_for(rate: int, channels: int) -> None:
+    async with open_loopback(sample_rate=rate, num_channels=channels) as session:
+        frames = await heard_of(session, cut(tone(500, 0.5, 16000, channels=channels), 16000))
+    assert {(f.sample_rate, f.num_channels, f.participant) for f in frames} == {
+        (rate, channels, "loopback")
+    }
+    assert {f.samples_per_channel for f in frames} == {round(rate * 0.02)}
+    sound = samples_of(frames).reshape(-1, channels)
+    for channel in range(channels):  # the right channel is an octave above the left
+        heard = measure(np.ascontiguousarray(sound[:, channel]), rate)
+        assert heard.frequency == pytest.approx(500 * 2**channel, abs=1)
+        assert heard.level == pytest.approx(decibels(0.25), abs=0.5)
+        assert heard.duration == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize(("rate", "channels"), FORMATS)
+async def test_tx_takes_any_format(rate: int, channels: int) -> None:
+    async with open_loopback(sample_rate=48000, num_channels=channels) as session:
+        frames = await heard_of(session, cut(tone(500, 0.5, rate, channels=channels), rate))
+    sound = samples_of(frames).reshape(-1, channels)
+    for channel in range(channels):
+        heard = measure(np.ascontiguousarray(sound[:, channel]), 48000)
+        assert heard.frequency == pytest.approx(500 * 2**channel, abs=1)
+        assert heard.level == pytest.approx(decibels(0.25), abs=0.5)
+        assert heard.duration == pytest.approx(0.5, abs=0.04)
+
+
+async def test_tx_takes_another_format_with_every_frame() -> None:
+    frames, at = [], 0.0
+    for rate, channels in [(16000, 1), (44100, 2), (24000, 1), (48000, 2), (8000, 1)] * 8:
+        times = at + np.arange(rate // 50) / rate
+        sound = 0.25 * np.sin(2 * np.pi * 440 * times)
+        frames.append(
+            AudioFrame.from_samples(sound if channels == 1 else np.stack([sound] * 2, 1), rate)
+        )
+        at += frames[-1].duration
+    async with open_loopback() as session:
+        heard = measure(samples_of(await heard_of(session, frames)), 16000)
+    assert heard.frequency == pytest.approx(440, abs=1)
+    assert heard.level == pytest.approx(decibels(0.25), abs=0.5)
+    assert heard.duration == pytest.approx(at, abs=0.04)
+
+
+@pytest.mark.parametrize("milliseconds", [7, 1, 33.3, 2000])
+async def test_frames_of_any_length_arrive_without_holes(milliseconds: float) -> None:
+    frames = cut(tone(440, 2.0, 24000), 24000, milliseconds / 1000)
+    async with open_loopback() as session:
+        sound = samples_of(await heard_of(session, frames))
+    heard = measure(sound, 16000)
+    assert heard.frequency == pytest.approx(440, abs=1)
+    assert heard.level == pytest.approx(decibels(0.25), abs=0.1)  # a hole would take from it
+    assert heard.duration == pytest.approx(2.0, abs=0.04)
+
+
+async def test_one_frame_of_five_seconds_arrives_whole() -> None:
+    async with open_loopback() as session:
+        frames = await heard_of(session, [AudioFrame.from_samples(tone(440, 5.0, 16000), 16000)])
+    assert measure(samples_of(frames), 16000).duration == pytest.approx(5.0, abs=0.04)
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+async def test_a_last_word_shorter_than_10_ms_is_heard_at_once(rate: int) -> None:
+    async with open_loopback() as session:
+        first = measure(
+            samples_of(await heard_of(session, cut(tone(2000, 0.006, rate), rate))), 16000
+        )
+        second = await heard_of(session, cut(tone(1000, 0.5, rate), rate))
+    assert first.duration <= 0.02
+    assert measure(samples_of(second), 16000).frequency == pytest.approx(1000, abs=1)
+
+
+async def test_frame_size_is_what_a_voice_detector_wants() -> None:
+    async with open_loopback(frame_size=512) as (rx, tx), anyio.create_task_group() as tasks:
+        tasks.start_soon(say, tx, cut(tone(440, 0.5, 16000), 16000))
+        frames = await hear(rx)
+    assert {frame.samples_per_channel for frame in frames} == {512}
+    assert measure(samples_of(frames), 16000).duration == pytest.approx(0.5, abs=0.04)
+
+
+async def test_a_producer_is_paced_to_real_time() -> None:
+    """Ten seconds as fast as possible take ten seconds less the buffer, and arrive whole."""
+    async with open_loopback(send_buffer=0.2) as session:
+        received: list[AudioFrame] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def send() -> float:
+                start = time.monotonic()
+                await say(session[1], cut(tone(440, 10.0, 16000), 16000))
+                return time.monotonic() - start
+
+            async def listen() -> None:
+                received.extend(await hear(session[0]))
+
+            tasks.start_soon(listen)
+            took = await send()
+    assert took >= 10.0 - 0.2 - 0.05
+    heard = measure(samples_of(received), 16000)
+    assert heard.duration == pytest.approx(10.0, abs=0.04)
+    assert heard.level == pytest.approx(decibels(0.25), abs=0.02)
+
+
+async def test_wait_for_playout_returns_when_the_sound_is_over() -> None:
+    async with open_loopback() as session:
+        frames = cut(tone(440, 0.5, 16000), 16000)
+        async with anyio.create_task_group() as tasks:
+            received: list[AudioFrame] = []
+
+            async def listen() -> None:
+                async for frame in session[0]:
+                    received.append(frame)
+
+            tasks.start_soon(listen)
+            await say(session[1], frames)
+            await session.wait_for_playout()
+            assert session.statistics().seconds_queued == 0
+            with anyio.fail_after(5):  # the last of it is on its way through the native queue
+                while not received or measure_or_zero(received) < 0.48:
+                    await anyio.sleep(0.005)
+            await session.wait_for_playout()  # nothing more to wait for
+            tasks.cancel_scope.cancel()
+
+
+def measure_or_zero(frames: list[AudioFrame]) -> float:
+    sound = samples_of(frames)
+    return measure(sound, 16000).duration if (np.abs(sound) > 1000).any() else 0.0
+
+
+async def test_a_slow_consumer_is_bounded_counted_and_told() -> None:
+    async with open_loopback(receive_buffer=0.2) as session:
+        with anyio.fail_after(30):
+            while session.statistics().frames_dropped == 0:
+                await anyio.sleep(0.05)
+        statistics = session.statistics()
+        assert statistics.seconds_waiting <= 0.25
+        assert statistics.seconds_dropped == pytest.approx(0.02 * statistics.frames_dropped)
+        frame = await session.receive()
+        assert frame.lost >= 0.1 - 1e-9
+
+
+async def test_leaving_plays_out_what_was_accepted() -> None:
+    received: list[AudioFrame] = []
+    async with open_loopback(send_buffer=0.2) as session:
+        clone = session[0].clone()
+        await say(session[1], cut(tone(440, 0.4, 16000), 16000))
+    with clone:
+        async for frame in clone:
+            received.append(frame)
+    # The last of it is still in the native queue of the far side when ours is empty.
+    assert measure(samples_of(received), 16000).duration >= 0.36
+
+
+async def test_leaving_does_not_play_out_for_longer_than_drain_timeout() -> None:
+    start = time.monotonic()
+    async with open_loopback(drain_timeout=0.1) as (_, tx):
+        await tx.send(AudioFrame.from_samples(tone(440, 20.0, 16000), 16000))
+    assert time.monotonic() - start < 10
+
+
+async def test_playing_out_can_be_cancelled() -> None:
+    start = time.monotonic()
+    with anyio.move_on_after(0.1) as scope:
+        async with open_loopback(drain_timeout=20) as (_, tx):
+            await tx.send(AudioFrame.from_samples(tone(440, 20.0, 16000), 16000))
+    assert scope.cancelled_caught
+    assert time.monotonic() - start < 10
+
+
+async def test_an_error_leaves_as_it_is_and_at_once() -> None:
+    start = time.monotonic()
+    with pytest.raises(ZeroDivisionError) as caught:
+        async with open_loopback(drain_timeout=20) as (_, tx):
+            await tx.send(AudioFrame.from_samples(tone(440, 20.0, 16000), 16000))
+            1 / 0  # noqa: B018
+    assert not hasattr(caught.value, "__notes__")
+    assert time.monotonic() - start < 10
+
+
+async def test_clones_share_the_sound_and_the_last_one_ends_it() -> None:
+    async with open_loopback() as (rx, tx):
+        with rx.clone() as other, tx.clone() as speaker:
+            assert type(speaker) is type(tx)
+            await tx.aclose()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(say, speaker, cut(tone(440, 0.3, 16000), 16000))
+                frames = await hear(other)
+        assert measure(samples_of(frames), 16000).duration == pytest.approx(0.3, abs=0.04)
+        assert isinstance(await rx.receive(), AudioFrame)
+
+
+async def test_a_session_is_an_object_stream_and_can_be_stapled() -> None:
+    async with open_loopback() as session:
+        rx, tx = session
+        stapled = StapledObjectStream(tx, rx)
+        await stapled.send(AudioFrame(bytes(640), 16000))
+        assert isinstance(await stapled.receive(), AudioFrame)
+        await session.send(AudioFrame(bytes(640), 16000))
+        assert isinstance(await session.receive(), AudioFrame)
+        async for frame in session:
+            assert isinstance(frame, AudioFrame)
+            break
+        await session.send_eof()
+        with pytest.raises(anyio.ClosedResourceError):
+            await tx.send(AudioFrame(bytes(640), 16000))
+        assert isinstance(await session.receive(), AudioFrame)
+
+
+async def test_tx_refuses_what_is_no_frame() -> None:
+    async with open_loopback() as (_, tx):
+        with pytest.raises(TypeError, match="wrap raw PCM: AudioFrame"):
+            await tx.send(bytes(640))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="got bytes"):
+            tx.send_nowait(bytes(640))  # type: ignore[arg-type]
+
+
+async def test_after_exit_everything_is_closed() -> None:
+    async with open_loopback() as session:
+        clones = session[0].clone(), session[1].clone()
+    rx, tx = session
+    frame = AudioFrame(bytes(640), 16000)
+    for use in (session.receive, session.wait_for_playout, lambda: session.send(frame)):
+        with pytest.raises(anyio.ClosedResourceError, match="^livekit: transport is closed$"):
+            await use()
+    with pytest.raises(anyio.ClosedResourceError):
+        await rx.receive()
+    with pytest.raises(anyio.ClosedResourceError):
+        await tx.send(frame)
+    with clones[0], pytest.raises(anyio.EndOfStream):
+        while True:
+            await clones[0].receive()
+    with clones[1], pytest.raises(anyio.ClosedResourceError, match="transport is closed"):
+        await clones[1].send(frame)
+    assert session.statistics().frames_received >= 0
+    assert repr(session) == "<LiveKitSession closed>"
+
+
+async def test_closing_twice_and_leaving_after_closing_are_fine() -> None:
+    async with open_loopback() as session:
+        await session.aclose()
+        await session.aclose()
+        with pytest.raises(anyio.ClosedResourceError, match="transport is closed"):
+            await session.receive()
+    await session.aclose()
+
+
+async def test_a_context_is_entered_once() -> None:
+    context = open_loopback()
+    async with context:
+        pass
+    with pytest.raises(RuntimeError, match="call open_livekit again"):
+        async with context:
+            pass
+
+
+async def test_the_tasks_that_wait_are_woken_by_the_end() -> None:
+    ended = []
+
+    async def receive(session: LiveKitSession) -> None:
+        async with session[0].clone() as rx:
+            async for _ in rx:
+                pass
+        ended.append("rx")
+
+    async def send(session: LiveKitSession) -> None:
+        async with session[1].clone() as tx:
+            with pytest.raises(anyio.ClosedResourceError):
+                while True:
+                    await tx.send(AudioFrame(bytes(6400), 16000))
+        ended.append("tx")
+
+    async with anyio.create_task_group() as tasks, open_loopback() as session:
+        tasks.start_soon(receive, session)
+        tasks.start_soon(send, session)
+        await anyio.sleep(0.1)
+    assert sorted(ended) == ["rx", "tx"]
+
+
+async def test_a_session_can_be_left_in_another_task() -> None:
+    stack = AsyncExitStack()
+
+    async def enter() -> LiveKitSession:
+        return await stack.enter_async_context(open_loopback())
+
+    session = await asyncio.create_task(enter())
+    assert isinstance(await session.receive(), AudioFrame)
+    await asyncio.create_task(stack.aclose())
+    with pytest.raises(anyio.ClosedResourceError):
+        await session.receive()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_two_sessions_can_be_left_in_either_order(order: tuple[int, int]) -> None:
+    contexts = open_loopback(), open_loopback()
+    sessions = [await context.__aenter__() for context in contexts]
+    await contexts[order[0]].__aexit__(None, None, None)
+    assert isinstance(await sessions[order[1]].receive(), AudioFrame)
+    await contexts[order[1]].__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[LiveKitSession]:
+    async with open_loopback() as session:
+        yield session
+
+
+async def test_a_session_can_be_a_fixture(session: LiveKitSession) -> None:
+    assert isinstance(await session.receive(), AudioFrame)
+
+
+async def test_a_session_is_quiet_about_its_frames(session: LiveKitSession) -> None:
+    await session.receive()
+    assert repr(session) == "<LiveKitSession open>"
+    assert session.disconnect_reason is None
+    with pytest.raises(LiveKitError, match="has no room"):
+        _ = session.room
+
+
+async def test_closing_rx_leaves_a_session_that_only_sends() -> None:
+    async with open_loopback() as session:
+        await session.receive()
+        await session[0].aclose()
+        await say(session[1], cut(tone(440, 0.3, 16000), 16000))
+        await session.wait_for_playout()
+        before = session.statistics()
+        await say(session[1], cut(tone(440, 0.1, 16000), 16000))
+        assert session.statistics().frames_received == before.frames_received
+
+
+def test_trio_is_told_apart_at_once() -> None:
+    async def main() -> None:
+        async with open_loopback():
+            pass
+
+    with pytest.raises(ConfigError, match="needs asyncio"):
+        anyio.run(main, backend="trio")
