@@ -20,6 +20,8 @@ import itertools
 import logging
 import threading
 import time
+from collections.abc import Hashable
+from concurrent.futures import Future
 from typing import Any
 
 from livekit import rtc
@@ -57,22 +59,36 @@ _ids = itertools.count(1 << 62)
 class _Attempt:
     """One call of `Room.connect`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, place: Hashable, loop: asyncio.AbstractEventLoop) -> None:
         self.id = next(_ids)
+        self.place = place
         self.loop = loop
         self.abandoned = False
         self.result: Any = None
+        self.settled: Future[None] = Future()  # done when nothing of it is in the room any more
 
 
 _attempt: contextvars.ContextVar[_Attempt | None] = contextvars.ContextVar("_attempt", default=None)
 _lock = threading.Lock()
 _attempts: dict[int, _Attempt] = {}
-_leaving: dict[int, Any] = {}
+_abandoned: dict[Hashable, _Attempt] = {}  # the last one for each place
+_leaving: dict[int, _Attempt] = {}
 _installed_in: Any = None
 
 
-async def connect(room: rtc.Room, url: str, token: str, options: rtc.RoomOptions) -> None:
+async def connect(
+    room: rtc.Room, url: str, token: str, options: rtc.RoomOptions, place: Hashable
+) -> None:
     """`Room.connect`, but cancelling it returns at once and leaves nobody in the room.
+
+    Args:
+        room: To be connected.
+        url: As for `Room.connect`.
+        token: As for `Room.connect`.
+        options: As for `Room.connect`.
+        place: What can be taken once only: the server, the room and the identity. An attempt to
+            take it that was given up and is still under way comes to its end first, or else it
+            would land after this one, and throw it out.
 
     Raises:
         rtc.ConnectError: As `Room.connect` does.
@@ -81,7 +97,9 @@ async def connect(room: rtc.Room, url: str, token: str, options: rtc.RoomOptions
         await _connect_and_wait(room, url, token, options)
         return
     _install()
-    attempt = _Attempt(asyncio.get_running_loop())
+    while (earlier := _abandoned.get(place)) is not None:
+        await asyncio.shield(asyncio.wrap_future(earlier.settled))
+    attempt = _Attempt(place, asyncio.get_running_loop())
     with _lock:
         _attempts[attempt.id] = attempt
     reset = _attempt.set(attempt)
@@ -128,7 +146,9 @@ def _on_event(event: Any) -> bool:
         if kind == "connect":
             _on_connect(event.connect)
         elif kind == "disconnect" and event.disconnect.async_id in _leaving:
-            _drop(_leaving.pop(event.disconnect.async_id))
+            attempt = _leaving.pop(event.disconnect.async_id)
+            _drop(attempt.result)
+            _settle(attempt)
     except Exception:  # noqa: BLE001 - one that left would be swallowed by the SDK
         _log.exception("livekit: a native event could not be handled")
     return False
@@ -141,6 +161,7 @@ def _on_connect(callback: Any) -> None:
             return
         if callback.error:
             del _attempts[attempt.id]
+            _settle(attempt)
             return
         attempt.result = callback.result
         abandoned = attempt.abandoned or attempt.loop.is_closed()
@@ -151,7 +172,7 @@ def _on_connect(callback: Any) -> None:
     ready.ready_for_room_event.room_handle = callback.result.room.handle.id
     FfiClient.instance.request(ready)
     if abandoned:
-        _leave(callback.result)
+        _leave(attempt)
 
 
 def _abandon(attempt: _Attempt) -> None:
@@ -160,18 +181,25 @@ def _abandon(attempt: _Attempt) -> None:
         if attempt.id not in _attempts:
             return  # it failed by itself
         attempt.abandoned = True
+        _abandoned[attempt.place] = attempt
         if attempt.result is None:
             return
         del _attempts[attempt.id]
-    _leave(attempt.result)
+    _leave(attempt)
 
 
-def _leave(result: Any) -> None:
+def _leave(attempt: _Attempt) -> None:
     request = ffi_pb2.FfiRequest()
-    request.disconnect.room_handle = result.room.handle.id
+    request.disconnect.room_handle = attempt.result.room.handle.id
     request.disconnect.request_async_id = next(_ids)
-    _leaving[request.disconnect.request_async_id] = result
+    _leaving[request.disconnect.request_async_id] = attempt
     FfiClient.instance.request(request)
+
+
+def _settle(attempt: _Attempt) -> None:
+    if _abandoned.get(attempt.place) is attempt:
+        del _abandoned[attempt.place]
+    attempt.settled.set_result(None)
 
 
 def _drop(result: Any) -> None:

@@ -10,7 +10,7 @@ import anyio
 
 from . import _rtc
 from ._config import SessionOptions, Token, read_token
-from ._errors import ConfigError, ConnectError, DisconnectReason, LiveKitError
+from ._errors import ConfigError, ConnectError, DisconnectReason, LiveKitError, display_url
 from ._receive import Receiver
 from ._send import Sender
 
@@ -69,23 +69,32 @@ class RoomLink:
 
     async def join(self, receiver: Receiver, sender: Sender) -> None:
         self._receiver, self._sender = receiver, sender
+        with anyio.move_on_after(self._options.connect_timeout) as scope:
+            await self._join()
+        if scope.cancelled_caught:
+            raise ConnectError(
+                f"livekit: cannot join {display_url(self._url)}: "
+                f"no answer within {self._options.connect_timeout:g} s"
+            )
+
+    async def _join(self) -> None:
         token = self._token if isinstance(self._token, str) else await _fresh(self._token)
         grants = read_token(token, room=self._room_name)
         room = self._room = _rtc.new_room()
-        self._listen_to(room, receiver, sender)
+        self._listen_to(room, self._receiver, self._sender)
         if self._options.on_room is not None:
             self._options.on_room(room)
-        await _rtc.join(room, self._url, token, self._options)
+        await _rtc.join(room, self._url, token, grants, self._options)
         if room.name != grants.room:
             raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
         for participant in room.remote_participants.values():
             for publication in participant.track_publications.values():
                 self._on_published(publication)
         if self._options.send and grants.can_publish:
-            self._publication = await _rtc.publish(room, sender.source, self._options)
-            sender.release()
+            self._publication = await _rtc.publish(room, self._sender.source, self._options)
+            self._sender.release()
         else:
-            sender.finish()
+            self._sender.finish()
         _log.info("livekit: joined room %r as %r", room.name, grants.identity)
 
     async def stop_receiving(self) -> None:
@@ -100,8 +109,11 @@ class RoomLink:
             await _rtc.unpublish(self.room, self._publication)
 
     async def leave(self) -> None:
-        if self._room is not None:
-            await _rtc.leave(self._room)
+        if self._room is None or not self._room.isconnected():
+            return
+        await _rtc.leave(self._room)
+        if self.reason is None:  # the SDK does not always say so
+            self.reason = DisconnectReason.CLIENT_INITIATED
 
     def _listen_to(self, room: _rtc.Room, receiver: Receiver, sender: Sender) -> None:
         room.on("track_published", self._on_published)

@@ -115,5 +115,5 @@ class ChannelMixer:
 
     def _weigh(self, samples: Samples, gains: NDArray[Any]) -> Samples:
         mixed = np.rint(samples.reshape(-1, self.in_channels) @ gains)
-        out = np.clip(mixed, -32768, 32767).astype(np.int16)
+        out: Samples = np.clip(mixed, -32768, 32767).astype(np.int16)
         return out[:, 0] if self.out_channels == 1 else out

@@ -50,9 +50,9 @@ class Receiver:
         """Begins to read a track, if `run` runs; a second time under one SID does nothing."""
         if self._tasks is None or sid in self._readers or self.abandoned.is_set():
             return
-        self._readers[sid] = anyio.CancelScope()
+        stopped = self._readers[sid] = anyio.CancelScope()
         self._changed.set()
-        self._tasks.start_soon(self._read, track, sid, participant, num_channels)
+        self._tasks.start_soon(self._read, stopped, track, sid, participant, num_channels)
 
     def stop(self, sid: str) -> None:
         """Stops reading a track, if it is read."""
@@ -63,11 +63,18 @@ class Receiver:
     def close(self) -> None:
         self.queue.close()
 
-    async def _read(self, track: _rtc.Track, sid: str, participant: str, num_channels: int) -> None:
+    async def _read(
+        self,
+        stopped: anyio.CancelScope,
+        track: _rtc.Track,
+        sid: str,
+        participant: str,
+        num_channels: int,
+    ) -> None:
         options = self._options
         converter = Converter(options.sample_rate, options.num_channels)
         framer = Framer(options.samples_per_frame)
-        with self._readers[sid] as stopped:
+        with stopped:
             async with aclosing(_rtc.read_track(track, num_channels)) as wire_frames:
                 async for samples in wire_frames:
                     now = time.monotonic()

@@ -12,7 +12,7 @@ import numpy as np
 from livekit import rtc
 
 from . import _ffi
-from ._config import SessionOptions
+from ._config import Grants, SessionOptions
 from ._errors import (
     AuthenticationError,
     ConnectError,
@@ -86,30 +86,27 @@ def new_room() -> rtc.Room:
     return rtc.Room()
 
 
-async def join(room: rtc.Room, url: str, token: str, options: SessionOptions) -> None:
-    """Connects `room`, within `options.connect_timeout` in all.
+async def join(
+    room: rtc.Room, url: str, token: str, grants: Grants, options: SessionOptions
+) -> None:
+    """Connects `room`; how long that may take is the caller's to say.
 
     Audio is subscribed to track by track: the SDK's automatic subscription pulls video too.
 
     Raises:
         ConnectError: It could not be joined.
     """
-    shown = display_url(url)
     room_options = rtc.RoomOptions(
         auto_subscribe=False,
         rtc_config=options.rtc_config,
         encryption=options.encryption,
         connect_timeout=options.connect_timeout,
     )
+    place = (url, grants.room, grants.identity)
     try:
-        with anyio.fail_after(options.connect_timeout):
-            await _ffi.connect(room, url, token, room_options)
-    except TimeoutError:
-        raise ConnectError(
-            f"livekit: cannot join {shown}: no answer within {options.connect_timeout:g} s"
-        ) from None
+        await _ffi.connect(room, url, token, room_options, place)
     except rtc.ConnectError as error:  # `from None`: its text may hold the token
-        raise _connect_error(error.message, shown) from None
+        raise _connect_error(error.message, display_url(url)) from None
 
 
 def _connect_error(text: str, shown: str) -> ConnectError:

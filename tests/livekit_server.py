@@ -68,8 +68,8 @@ def build() -> Path:
 def given() -> Server | None:
     """Returns the server that the environment names, if it names one."""
     names = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
-    values = [os.environ.get(name, "") for name in names]
-    return Server(*values) if all(values) else None
+    url, key, secret = (os.environ.get(name, "") for name in names)
+    return Server(url, key, secret) if url and key and secret else None
 
 
 @contextmanager
@@ -94,6 +94,9 @@ rtc:
   udp_port: {udp}
   node_ip: 127.0.0.1
   use_external_ip: false
+  # Without one of its own the server names public ones, and each client spends 40 threads and
+  # 5 s on looking them up in vain.
+  stun_servers: ["127.0.0.1:{udp}"]
   enable_loopback_candidate: true
   interfaces: {{includes: [lo]}}
 keys: {{devkey: {secret}}}

@@ -49,10 +49,10 @@ def test_float_is_clipped_and_not_wrapped() -> None:
 
 def test_bytes_that_may_change_are_copied() -> None:
     buffer = bytearray(4)
-    frame = AudioFrame(buffer, 16000)  # type: ignore[arg-type]
+    frame = AudioFrame(buffer, 16000)
     buffer[0] = 1
     assert frame.data == bytes(4)
-    assert AudioFrame(memoryview(b"abcd"), 16000).data == b"abcd"  # type: ignore[arg-type]
+    assert AudioFrame(memoryview(b"abcd"), 16000).data == b"abcd"
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_a_wrong_format_says_what_was_expected(
 
 def test_an_array_as_data_names_from_samples() -> None:
     with pytest.raises(TypeError, match="from_samples"):
-        AudioFrame(np.zeros(4, np.int16), 16000)  # type: ignore[arg-type]
+        AudioFrame(np.zeros(4, np.int16), 16000)
     with pytest.raises(TypeError, match="got str"):
-        AudioFrame("sound", 16000)  # type: ignore[arg-type]
+        AudioFrame("sound", 16000)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""A participant made of the raw SDK: what a session has to get on with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import numpy as np
+from livekit import rtc
+from numpy.typing import NDArray
+from sound import DEADLINE
+
+from beluga_livekit import AudioFrame
+
+
+class Peer:
+    """Publishes one 48 kHz track and hears whatever else is in the room."""
+
+    def __init__(self, room: rtc.Room, channels: int) -> None:
+        self.room = room
+        self._source = rtc.AudioSource(48000, channels, 100)
+        self._channels = channels
+        self._publication: rtc.LocalTrackPublication | None = None
+
+    async def publish(self) -> None:
+        track = rtc.LocalAudioTrack.create_audio_track("peer", self._source)
+        self._publication = await self.room.local_participant.publish_track(track)
+
+    async def unpublish(self) -> None:
+        assert self._publication is not None
+        await self.room.local_participant.unpublish_track(self._publication.sid)
+
+    async def say(self, samples: NDArray[np.int16]) -> None:
+        """Says 48 kHz samples, once somebody listens."""
+        assert self._publication is not None
+        with anyio.fail_after(DEADLINE):
+            await self._publication.wait_for_subscription()
+        for at in range(0, len(samples), 960):
+            part = samples[at : at + 960]
+            frame = rtc.AudioFrame(part.tobytes(), 48000, self._channels, len(part))
+            await self._source.capture_frame(frame)
+        await self._source.wait_for_playout()
+
+    async def frames(self, identity: str = "bot") -> AsyncGenerator[AudioFrame, None]:
+        """Hears somebody's track, as 48 kHz mono frames, as soon as there is one."""
+        with anyio.fail_after(DEADLINE):
+            while (track := self._track_of(identity)) is None:
+                await anyio.sleep(0.01)
+        stream = rtc.AudioStream(track, sample_rate=48000, num_channels=1)
+        try:
+            async for event in stream:
+                yield AudioFrame(bytes(event.frame.data), 48000)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+
+    def _track_of(self, identity: str) -> rtc.Track | None:
+        participant = self.room.remote_participants.get(identity)
+        publications = participant.track_publications.values() if participant else ()
+        return next((p.track for p in publications if p.track is not None), None)
+
+
+@asynccontextmanager
+async def join(url: str, token: str, *, channels: int = 1) -> AsyncIterator[Peer]:
+    room = rtc.Room()
+    peer = Peer(room, channels)
+    try:
+        await room.connect(url, token)
+        yield peer
+    finally:
+        with anyio.CancelScope(shield=True):
+            await room.disconnect()

@@ -1,0 +1,117 @@
+"""Cancelled at any await, a session leaves no task, no open stream end, and nobody in the room."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import anyio
+import pytest
+from checkpoints import cancel_everywhere
+from conftest import Admin, MakeToken, subscribers
+from livekit_server import Server
+from sound import DEADLINE, cut, tone
+
+from beluga_livekit import AudioFrame, LiveKitSession, open_livekit, open_loopback
+
+pytestmark = pytest.mark.anyio
+
+
+def own_tasks() -> set[str]:
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    return {name for name in names if "beluga" in name}
+
+
+async def nothing_runs() -> None:
+    assert not own_tasks()
+    gc.collect()
+
+
+async def use(session: LiveKitSession) -> None:
+    """Everything that a session's user may wait for."""
+    rx, tx = session
+    async with anyio.create_task_group() as tasks:
+        for frame in cut(tone(440, 0.04, 16000), 16000):
+            tasks.start_soon(tx.send, frame)
+        await tx.send(AudioFrame(bytes(20), 24000))
+        await rx.receive()
+    await session.wait_for_playout()
+
+
+async def test_a_loopback_can_be_cancelled_anywhere() -> None:
+    before = subscribers()
+
+    async def run() -> None:
+        async with open_loopback() as session:
+            await use(session)
+
+    async def check() -> None:
+        await nothing_runs()
+        assert subscribers() <= before
+
+    assert await cancel_everywhere(run, check) > 10
+
+
+async def test_a_room_can_be_cancelled_anywhere(
+    server: Server, token: MakeToken, admin: Admin
+) -> None:
+    granted = token("bot")
+
+    async def run() -> None:
+        async with open_livekit(server.url, granted, listener_timeout=0) as session:
+            await session[1].send(AudioFrame(bytes(640), 16000))
+            await session.wait_for_playout()
+
+    async def check() -> None:
+        await nothing_runs()
+        with anyio.fail_after(DEADLINE):
+            while await admin.identities():
+                await anyio.sleep(0.02)
+
+    assert await cancel_everywhere(run, check) > 5
+
+
+async def test_a_room_can_be_cancelled_at_any_time(
+    server: Server, token: MakeToken, admin: Admin
+) -> None:
+    """Within connect, publish, send, playing out and leaving: all of it takes about 0.4 s.
+
+    The identity is always the same, so whoever is left behind would be in the way.
+    """
+    granted = token("bot")
+    completed = 0
+    for centiseconds in range(60):
+        with anyio.move_on_after(centiseconds / 100):
+            async with open_livekit(server.url, granted, listener_timeout=0) as session:
+                await session[1].send(AudioFrame(bytes(640), 16000))
+                await session.wait_for_playout()
+            completed += 1
+        await nothing_runs()
+    assert 0 < completed < 60
+    with anyio.fail_after(DEADLINE):
+        while await admin.identities():
+            await anyio.sleep(0.02)
+
+
+async def test_cancelled_within_a_connect_the_process_lives_on(token: MakeToken) -> None:
+    """A server that accepts and never answers: the SDK would end the process after 15 s."""
+    accepted = []
+
+    async def accept(stream: anyio.abc.SocketStream) -> None:
+        accepted.append(stream)
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, accept)
+        url = f"ws://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        with anyio.move_on_after(0.2) as scope:
+            async with open_livekit(url, token("bot")):
+                pass
+        assert scope.cancelled_caught
+        assert accepted
+        await nothing_runs()
+        tasks.cancel_scope.cancel()
