@@ -39,7 +39,7 @@ class TransportConfig:
             `open_livekit`.
     """
 
-    url: str = ""
+    url: str = attrs.field(default="", repr=lambda url: repr(display_url(str(url))))
     token: Token = attrs.field(default="", repr=lambda token: "<token>" if token else "''")
     sample_rate: int = 16_000
     channels: int = 1

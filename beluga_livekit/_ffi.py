@@ -39,7 +39,7 @@ try:
 except (ImportError, AttributeError):  # pragma: no cover - a release that we have not seen yet
     _SUPPORTED = False
 
-__all__ = ["connect"]
+__all__ = ["connect", "install"]
 
 _log = logging.getLogger("beluga_livekit")
 
@@ -96,7 +96,7 @@ async def connect(
     if not _SUPPORTED:  # pragma: no cover - a release that we have not seen yet
         await _connect_and_wait(room, url, token, options)
         return
-    _install()
+    install()
     while (earlier := _abandoned.get(place)) is not None:
         await asyncio.shield(asyncio.wrap_future(earlier.settled))
     attempt = _Attempt(place, asyncio.get_running_loop())
@@ -115,9 +115,11 @@ async def connect(
         _attempts.pop(attempt.id, None)
 
 
-def _install() -> None:
-    """Puts our two hooks into the SDK's native client, once per process."""
+def install() -> None:
+    """Starts the SDK's native side, once per process, with our hooks in it."""
     global _installed_in  # noqa: PLW0603 - as the SDK's client is: one per process
+    if not _SUPPORTED:  # pragma: no cover - a release that we have not seen yet
+        return
     if FfiClient._instance is None:
         atexit.register(time.sleep, EXIT_PAUSE)
     client = FfiClient.instance

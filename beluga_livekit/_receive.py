@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import aclosing
 
@@ -18,6 +19,8 @@ from ._queue import FrameQueue
 
 __all__ = ["Receiver"]
 
+_log = logging.getLogger("beluga_livekit")
+
 
 class Receiver:
     """Reads the tracks that it is told of and puts their sound into `queue`.
@@ -31,7 +34,8 @@ class Receiver:
     def __init__(self, options: SessionOptions) -> None:
         self._options = options
         self.queue = FrameQueue(options.receive_buffer)
-        self._readers: dict[str, anyio.CancelScope] = {}
+        self._readers: dict[str, anyio.CancelScope] = {}  # by track SID
+        self._heard: set[str] = set()  # the tracks of them that have delivered sound
         self._tasks: TaskGroup | None = None
         self._heard_until: float | None = None  # time.monotonic() at the end of the last frame
         self._changed = anyio.Event()
@@ -42,23 +46,25 @@ class Receiver:
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Reads until cancelled; from the moment it has started, `start` can be called."""
-        async with anyio.create_task_group() as self._tasks:
-            task_status.started()
-            await self._fill_silence()
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                task_status.started()
+                await self._fill_silence()
+        finally:
+            self._tasks = None
 
     def start(self, track: _rtc.Track, sid: str, participant: str, num_channels: int) -> None:
         """Begins to read a track, if `run` runs; a second time under one SID does nothing."""
         if self._tasks is None or sid in self._readers or self.abandoned.is_set():
             return
         stopped = self._readers[sid] = anyio.CancelScope()
-        self._changed.set()
         self._tasks.start_soon(self._read, stopped, track, sid, participant, num_channels)
 
     def stop(self, sid: str) -> None:
         """Stops reading a track, if it is read."""
-        if scope := self._readers.pop(sid, None):
-            scope.cancel()
-            self._changed.set()
+        if sid in self._readers:
+            self._readers[sid].cancel()
+            self._forget(sid)
 
     def close(self) -> None:
         self.queue.close()
@@ -74,17 +80,29 @@ class Receiver:
         options = self._options
         converter = Converter(options.sample_rate, options.num_channels)
         framer = Framer(options.samples_per_frame)
-        with stopped:
-            async with aclosing(_rtc.read_track(track, num_channels)) as wire_frames:
-                async for samples in wire_frames:
-                    now = time.monotonic()
-                    for cut in framer.push(converter.push(samples, _rtc.WIRE_RATE)):
-                        self._deliver(cut, now, participant, sid)
+        now = time.monotonic()
+        try:
+            with stopped:
+                async with aclosing(_rtc.read_track(track, num_channels)) as wire_frames:
+                    async for samples in wire_frames:
+                        now = time.monotonic()
+                        for cut in framer.push(converter.push(samples, _rtc.WIRE_RATE)):
+                            self._deliver(cut, now, participant, sid)
+        except Exception:  # noqa: BLE001 - one bad track must not take the others' sound away
+            _log.exception("livekit: track %s of %r could not be read", sid, participant)
         if stopped.cancelled_caught and (converter.holds_sound or framer.held):
-            for cut in framer.push(converter.finish()):
-                self._deliver(cut, now, participant, sid)
+            rest = framer.push(converter.finish())
             if framer.held:
-                self._deliver(framer.take(options.samples_per_frame), now, participant, sid)
+                rest.append(framer.take(options.samples_per_frame))
+            for cut in rest:
+                self._deliver(cut, now, participant, sid)
+        if self._readers.get(sid) is stopped:
+            self._forget(sid)
+
+    def _forget(self, sid: str) -> None:
+        del self._readers[sid]
+        self._heard.discard(sid)
+        self._changed.set()
 
     def _deliver(
         self, samples: Samples, now: float, participant: str | None, sid: str | None
@@ -92,6 +110,9 @@ class Receiver:
         if not self.queue.has_reader:
             self.abandoned.set()
             return
+        if sid in self._readers and sid not in self._heard:
+            self._heard.add(sid)
+            self._changed.set()
         frame = AudioFrame(
             samples.tobytes(),
             self._options.sample_rate,
@@ -108,9 +129,9 @@ class Receiver:
     async def _fill_silence(self) -> None:
         size, channels = self._options.samples_per_frame, self._options.num_channels
         silence = np.zeros(size if channels == 1 else (size, channels), np.int16)
-        while True:
+        while not self.abandoned.is_set():
             self._changed = anyio.Event()
-            if self._readers or self._heard_until is None:
+            if self._heard or self._heard_until is None:
                 await self._changed.wait()
                 continue
             with anyio.move_on_after(self._heard_until - time.monotonic()):

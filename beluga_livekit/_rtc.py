@@ -82,6 +82,7 @@ _scrub = _Scrub()
 
 def new_room() -> rtc.Room:
     """Must be called inside the event loop, as everything of the SDK."""
+    _ffi.install()
     logging.getLogger("livekit").addFilter(_scrub)  # the same filter is added once only
     return rtc.Room()
 
@@ -132,6 +133,7 @@ def wire_channels(num_channels: int) -> int:
 
 
 def new_source(options: SessionOptions) -> rtc.AudioSource:
+    _ffi.install()
     # Sizes that are no multiple of 10 ms abort the process.
     queue_ms = round(options.send_buffer * 100) * 10
     return rtc.AudioSource(WIRE_RATE, wire_channels(options.num_channels), queue_ms)

@@ -23,8 +23,9 @@ STEP = _rtc.WIRE_RATE // 100
 # What is left of a sound is padded to a whole step only when the SDK's queue has at most this
 # much left: padded at once, 3.02 s of 7 ms frames became 4.32 s full of holes.
 PAD_AT = 0.003
-# ... and a frame that comes at that very moment is still worth this much patience.
-PATIENCE = 0.002
+# ... and not before a producer in real time, whose queue is always about to run dry, has had the
+# time of one and a half of its frames for the next one, up to this much.
+PATIENCE = 0.03
 
 
 class SendStream(MemoryObjectSendStream[AudioFrame]):
@@ -79,6 +80,7 @@ class Sender:
         self._flowing = anyio.Event()  # replaced while the connection is away
         self._heard = anyio.Event()
         self._settled = anyio.Event()  # nothing of a sound is left to be handed to the SDK
+        self._patience = 0.0  # seconds
         self._done = False
         self._captured = 0  # samples per channel
         self.plays_until = 0.0
@@ -166,7 +168,7 @@ class Sender:
                 if not (self._converter.holds_sound or self._framer.held):
                     self._settled.set()
                     return self._take(await self._accept.receive())
-                with anyio.move_on_after(max(self.seconds_queued - PAD_AT, PATIENCE)):
+                with anyio.move_on_after(max(self.seconds_queued - PAD_AT, self._patience)):
                     return self._take(await self._accept.receive())
                 await self._pad()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -175,6 +177,7 @@ class Sender:
     def _take(self, frame: AudioFrame) -> AudioFrame:
         if self._settled.is_set():
             self._settled = anyio.Event()
+        self._patience = min(1.5 * frame.duration, PATIENCE)
         return frame
 
     async def _pad(self) -> None:

@@ -351,9 +351,12 @@ async def test_closing_rx_leaves_a_session_that_only_sends() -> None:
         await session[0].aclose()
         await say(session[1], cut(tone(440, 0.3, 16000), 16000))
         await session.wait_for_playout()
-        before = session.statistics()
-        await say(session[1], cut(tone(440, 0.1, 16000), 16000))
+        before, cpu, wall = session.statistics(), time.process_time(), time.monotonic()
+        await say(session[1], cut(tone(440, 0.3, 16000), 16000))
+        await session.wait_for_playout()
         assert session.statistics().frames_received == before.frames_received
+        spent = (time.process_time() - cpu) / (time.monotonic() - wall)
+        assert spent < 0.8  # of a core: nothing spins
 
 
 def test_trio_is_told_apart_at_once() -> None:

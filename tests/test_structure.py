@@ -68,3 +68,19 @@ def test_importing_starts_nothing_native() -> None:
         "assert not {'typer', 'soundfile', 'trio'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_a_quick_exit_has_the_programs_own_exit_code() -> None:
+    """The SDK alone aborts one in six of these (134)."""
+    code = (
+        "import anyio, sys\n"
+        "from beluga_livekit import open_loopback\n"
+        "async def main():\n"
+        "    async with open_loopback() as session:\n"
+        "        await session.receive()\n"
+        "anyio.run(main)\n"
+        "sys.exit(7)\n"
+    )
+    for _ in range(10):
+        done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=False)
+        assert done.returncode == 7

@@ -1,0 +1,76 @@
+"""What the README and the examples show is run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import peers
+import pytest
+from conftest import MakeToken
+from livekit_server import Server
+from sound import DEADLINE, hear, measure, samples_of, tone
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"^## (.+?)$(?:(?!^## ).)*?^```python\n(.*?)^```", README, re.M | re.S)
+
+Main = Callable[..., Coroutine[Any, Any, None]]
+
+
+def main_of(snippet: str) -> Main:
+    namespace: dict[str, Any] = {}
+    exec(compile(snippet, "README.md", "exec"), namespace)
+    main: Main = namespace["main"]
+    return main
+
+
+def test_all_snippets_are_found() -> None:
+    assert len(SNIPPETS) == README.count("```python") == 5
+
+
+@pytest.mark.parametrize("title", [title for title, code in SNIPPETS if "url" not in code])
+async def test_a_snippet_without_a_server_runs(title: str) -> None:
+    with anyio.fail_after(DEADLINE):
+        await main_of(dict(SNIPPETS)[title])()
+
+
+@pytest.mark.parametrize(
+    "title", [title for title, code in SNIPPETS if "url" in code and title != "Two lines"]
+)
+async def test_a_snippet_with_a_server_runs(server: Server, token: MakeToken, title: str) -> None:
+    async with peers.join(server.url, token("peer", room="voice-room")) as peer:
+        await peer.publish()
+        with anyio.fail_after(DEADLINE):
+            await main_of(dict(SNIPPETS)[title])(server.url, token("bot", room="voice-room"))
+
+
+@pytest.mark.parametrize("source", ["README", "examples/echo.py"])
+async def test_the_two_lines_echo(
+    server: Server, token: MakeToken, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted = token("bot", room="voice-room")
+    monkeypatch.setenv("LIVEKIT_URL", server.url)
+    monkeypatch.setenv("LIVEKIT_TOKEN", granted)
+    async with (
+        peers.join(server.url, token("peer", room="voice-room")) as peer,
+        anyio.create_task_group() as tasks,
+    ):
+        await peer.publish()
+        if source == "README":
+            tasks.start_soon(main_of(dict(SNIPPETS)["Two lines"]), server.url, granted)
+        else:
+            tasks.start_soon(runpy.run_path(str(ROOT / source))["main"])
+        async with aclosing(peer.frames()) as frames:
+            tasks.start_soon(peer.say, tone(440, 1.0, 48000))
+            heard = measure(samples_of(await hear(frames)), 48000, onset=0.5)
+        assert heard.frequency == pytest.approx(440, abs=1)
+        assert heard.duration == pytest.approx(1.0, abs=0.2)
+        tasks.cancel_scope.cancel()
