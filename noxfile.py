@@ -4,6 +4,7 @@ The tests against a real server, on both loops and with the oldest dependencies;
 type checkers; the package itself.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,12 +30,20 @@ def build_server(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("loop", ["asyncio", "uvloop"])
-def tests(session: nox.Session, loop: str) -> None:
-    """The tests, with warnings as errors and asyncio's debug mode, on either event loop."""
+def tests(session: nox.Session) -> None:
+    """All tests, with warnings as errors and asyncio's debug mode."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    session.run("pytest", f"--loop={loop}", "--require-server", *session.posargs)
+    session.run("pytest", "--require-server", *session.posargs)
+
+
+@nox.session
+def uvloop(session: nox.Session) -> None:
+    """What runs on an event loop, on uvloop."""
+    build_server(session)
+    session.install(".[cli]", *groups("test"))
+    marks = "anyio and not slow"
+    session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *session.posargs)
 
 
 @nox.session
@@ -42,9 +51,9 @@ def lowest(session: nox.Session) -> None:
     """The tests with the oldest dependencies that we say we support."""
     build_server(session)
     lines = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["cli"]
-    oldest = sorted({line.split(",")[0].replace(">=", "==") for line in lines})
+    oldest = sorted({re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines})
     session.install(".[cli]", *groups("test"), *oldest)
-    session.run("pytest", "--require-server", *session.posargs)
+    session.run("pytest", "--require-server", "-m", "not slow", *session.posargs)
 
 
 @nox.session

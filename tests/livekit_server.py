@@ -74,13 +74,17 @@ def given() -> Server | None:
 
 @contextmanager
 def serve() -> Iterator[Server]:
-    """Gives the server that the environment names, or one of its own for this block.
-
-    Its own runs on free ports of 127.0.0.1 and is killed, by its pid, at the end.
-    """
+    """Gives the server that the environment names, or one of its own for this block."""
     if (server := given()) is not None:
         yield server
         return
+    with own() as server:
+        yield server
+
+
+@contextmanager
+def own() -> Iterator[Server]:
+    """Runs a server on free ports of 127.0.0.1, and kills it, by its pid, at the end."""
     binary = find()
     if binary is None:
         raise FileNotFoundError("python tests/livekit_server.py builds the server")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterable, Iterable
 from typing import Any
@@ -16,7 +17,7 @@ from beluga_livekit import AudioFrame
 # Sound gets this long to arrive: far more than it ever needs, so that a slow machine is no error.
 DEADLINE = 30.0
 LOUD = 400  # of 32768: above all noise there is, 26 dB below the tones
-QUIET_AFTER = 0.5  # seconds of silence after which a sound has ended
+QUIET_AFTER = 0.3  # seconds of silence after which a sound has ended
 
 
 def tone(
@@ -34,6 +35,23 @@ def cut(samples: NDArray[np.int16], rate: int, seconds: float = 0.02) -> list[Au
     size = round(rate * seconds)
     starts = range(0, len(samples), size)
     return [AudioFrame.from_samples(samples[at : at + size], rate) for at in starts]
+
+
+def changing(frequency: float, seconds: float) -> list[AudioFrame]:
+    """One tone, whose every 20 ms come at another rate and with other channels."""
+    frames: list[AudioFrame] = []
+    at = 0.0
+    for rate, channels in itertools.cycle(
+        [(16000, 1), (44100, 2), (24000, 1), (48000, 2), (8000, 1)]
+    ):
+        if at >= seconds - 1e-9:
+            return frames
+        times = at + np.arange(rate // 50) / rate
+        sound = 0.25 * np.sin(2 * np.pi * frequency * times)
+        both = sound if channels == 1 else np.stack([sound, sound], axis=1)
+        frames.append(AudioFrame.from_samples(both, rate))
+        at += frames[-1].duration
+    raise AssertionError
 
 
 @attrs.frozen

@@ -39,7 +39,7 @@ async def use(session: LiveKitSession) -> None:
 
 
 async def test_a_loopback_can_be_cancelled_anywhere() -> None:
-    before = subscribers()
+    before = max(subscribers(), 1)  # one is ours, and stays
 
     async def run() -> None:
         async with open_loopback() as session:
@@ -71,6 +71,7 @@ async def test_a_room_can_be_cancelled_anywhere(
     assert await cancel_everywhere(run, check) > 5
 
 
+@pytest.mark.slow
 async def test_a_room_can_be_cancelled_at_any_time(
     server: Server, token: MakeToken, admin: Admin
 ) -> None:
@@ -80,14 +81,14 @@ async def test_a_room_can_be_cancelled_at_any_time(
     """
     granted = token("bot")
     completed = 0
-    for centiseconds in range(60):
-        with anyio.move_on_after(centiseconds / 100):
+    for attempt in range(40):
+        with anyio.move_on_after(attempt * 0.015):
             async with open_livekit(server.url, granted, listener_timeout=0) as session:
                 await session[1].send(AudioFrame(bytes(640), 16000))
                 await session.wait_for_playout()
             completed += 1
         await nothing_runs()
-    assert 0 < completed < 60
+    assert 0 < completed < 40
     with anyio.fail_after(DEADLINE):
         while await admin.identities():
             await anyio.sleep(0.02)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -23,15 +24,17 @@ TIMEOUT = 60
 NAMES = ("LIVEKIT_URL", "LIVEKIT_TOKEN", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 
 
-def environment(**given: str) -> dict[str, str]:
+def environment(given: Mapping[str, str]) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if name not in NAMES}
-    return clean | {"COLUMNS": "200"} | given
+    return clean | {"COLUMNS": "200", **given}
 
 
-def run(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "beluga_livekit", *words]
     return subprocess.run(
-        command, env=environment(**env), cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT,
+        command, env=environment(env or {}), cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT,
         check=False,
     )  # fmt: skip
 
@@ -76,27 +79,29 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, words: list[str], message
 
 def test_token_mints_what_a_session_takes() -> None:
     words = ("token", "--room", "kitchen", "--identity", "ann")
-    done = run(*words, LIVEKIT_API_KEY="devkey", LIVEKIT_API_SECRET="s" * 32)
+    done = run(*words, env={"LIVEKIT_API_KEY": "devkey", "LIVEKIT_API_SECRET": "s" * 32})
     assert done.returncode == 0
     grants = read_token(done.stdout.strip())
     assert (grants.room, grants.identity, grants.can_publish) == ("kitchen", "ann", True)
 
 
 def test_demo_through_a_real_room_brings_its_own_echo(server: Server, tmp_path: Path) -> None:
-    done = run(
-        "demo",
-        cwd=tmp_path,
-        LIVEKIT_URL=server.url,
-        LIVEKIT_API_KEY=server.api_key,
-        LIVEKIT_API_SECRET=server.api_secret,
-    )
+    given = {
+        "LIVEKIT_URL": server.url,
+        "LIVEKIT_API_KEY": server.api_key,
+        "LIVEKIT_API_SECRET": server.api_secret,
+    }
+    done = run("demo", cwd=tmp_path, env=given)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_demo_through_a_room_where_nobody_echoes_fails(
     server: Server, token: MakeToken, tmp_path: Path
 ) -> None:
-    done = run("demo", cwd=tmp_path, LIVEKIT_URL=server.url, LIVEKIT_TOKEN=token("probe"))
+    soundfile.write(tmp_path / "in.wav", tone(440, 0.5, 16000), 16000)
+    given = {"LIVEKIT_URL": server.url, "LIVEKIT_TOKEN": token("probe")}
+    done = run("demo", "in.wav", cwd=tmp_path, env=given)
     assert done.returncode == 1
     assert "did not survive" in done.stdout
     assert "0.00 s" in done.stdout
@@ -109,7 +114,7 @@ async def test_echo_echoes_a_raw_participant_until_it_is_stopped(
 ) -> None:
 
     command = [sys.executable, "-m", "beluga_livekit", "echo"]
-    env = environment(LIVEKIT_URL=server.url, LIVEKIT_TOKEN=token("bot"))
+    env = environment({"LIVEKIT_URL": server.url, "LIVEKIT_TOKEN": token("bot")})
     async with (
         peers.join(server.url, token("peer")) as peer,
         await anyio.open_process(command, env=env) as echo,
@@ -138,7 +143,7 @@ async def test_echo_echoes_a_raw_participant_until_it_is_stopped(
 async def test_echo_ends_with_its_room(server: Server, token: MakeToken, admin: Admin) -> None:
 
     command = [sys.executable, "-m", "beluga_livekit", "echo"]
-    env = environment(LIVEKIT_URL=server.url, LIVEKIT_TOKEN=token("bot"))
+    env = environment({"LIVEKIT_URL": server.url, "LIVEKIT_TOKEN": token("bot")})
     async with await anyio.open_process(command, env=env) as echo:
         with anyio.fail_after(DEADLINE):
             assert echo.stdout is not None

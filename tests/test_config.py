@@ -49,7 +49,7 @@ def jwt(header: Any = None, **changes: Any) -> str:
         (URL, jwt(video={"roomJoin": True}), "names no room"),
         (URL, jwt(sub=""), "names no identity"),
         (URL, jwt(exp="soon"), "not a time"),
-        (URL, jwt(exp=time.time() - 60), "expired 60 s ago"),
+        (URL, jwt(exp=time.time() - 60), r"expired \d+ s ago"),
     ],
 )
 def test_a_wrong_url_or_token_says_what_is_wrong(url: Any, token: Any, message: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
 from collections.abc import AsyncIterable
 from contextlib import AsyncExitStack, aclosing
 
 import anyio
+import livekit_server
 import numpy as np
 import peers
 import pytest
@@ -20,6 +23,7 @@ from sound import (
     LOUD,
     Heard,
     calm,
+    changing,
     cut,
     decibels,
     hear,
@@ -84,6 +88,7 @@ async def test_two_sessions_hear_each_other_at_once(server: Server, token: MakeT
         tasks.start_soon(check, ben, 440, "ann")
 
 
+@pytest.mark.slow
 async def test_rx_has_any_format(server: Server, token: MakeToken) -> None:
     async with AsyncExitStack() as stack:
         listeners = {}
@@ -122,21 +127,55 @@ async def wait_for_audience(room: rtc.Room) -> None:
             await anyio.sleep(0.05)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-async def test_tx_takes_any_format(server: Server, token: MakeToken, channels: int) -> None:
+@pytest.mark.slow
+async def test_tx_takes_any_format(server: Server, token: MakeToken) -> None:
     """What is heard of stereo is its mean: the SDK encodes mono (livekit/rust-sdks#1018)."""
     async with (
         peers.join(server.url, token("peer")) as peer,
-        open_livekit(server.url, token("bot"), num_channels=channels) as (_, tx),
+        open_livekit(server.url, token("bot"), num_channels=2) as (_, tx),
         aclosing(peer.frames()) as frames,
     ):
         await calm()
-        for rate in (8000, 16000, 24000, 44100, 48000):
+        for rate, channels in FORMATS:
             sound = tone(500, SECONDS, rate)
-            stereo = sound if channels == 1 else np.stack([sound, sound], axis=1)
+            said = sound if channels == 1 else np.stack([sound, sound], axis=1)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(say, tx, cut(stereo, rate))
+                tasks.start_soon(say, tx, cut(said, rate))
                 is_the_tone(await heard_in(frames), 500)
+
+
+@pytest.mark.parametrize("how", ["7 ms frames", "one frame", "another format every 20 ms"])
+async def test_frames_of_any_kind_arrive_whole(server: Server, token: MakeToken, how: str) -> None:
+    seconds = 5.0 if how == "one frame" else 1.0
+    if how == "another format every 20 ms":
+        frames = changing(500, seconds)
+    else:
+        frames = cut(tone(500, seconds, 24000), 24000, 0.007 if how == "7 ms frames" else seconds)
+    async with (
+        peers.join(server.url, token("peer")) as peer,
+        open_livekit(server.url, token("bot")) as (_, tx),
+        aclosing(peer.frames()) as heard,
+        anyio.create_task_group() as tasks,
+    ):
+        await calm()
+        tasks.start_soon(say, tx, frames)
+        is_the_tone(await heard_in(heard), 500, seconds)
+
+
+async def test_a_last_word_shorter_than_10_ms_is_heard_at_once(
+    server: Server, token: MakeToken
+) -> None:
+    async with (
+        peers.join(server.url, token("peer")) as peer,
+        open_livekit(server.url, token("bot")) as (_, tx),
+        aclosing(peer.frames()) as heard,
+        anyio.create_task_group() as tasks,
+    ):
+        await calm()
+        tasks.start_soon(say, tx, cut(tone(1000, 0.006, 16000, level=0.5), 16000))
+        assert measure(samples_of(await hear(heard)), 48000, onset=0).duration < 0.06
+        tasks.start_soon(say, tx, cut(tone(500, SECONDS, 16000), 16000))
+        is_the_tone(await heard_in(heard), 500)
 
 
 async def test_a_peer_from_before_and_a_peer_from_later(server: Server, token: MakeToken) -> None:
@@ -462,6 +501,24 @@ async def test_a_speaker_whose_room_is_deleted_ends_without_an_error(
             else:
                 await speak(session[1])
     assert session.disconnect_reason is DisconnectReason.ROOM_DELETED
+
+
+@pytest.mark.slow
+async def test_a_server_lost_for_good_is_one_error(token: MakeToken) -> None:
+    """Its process is killed, and the SDK gives up on it after 20 to 30 s."""
+    with livekit_server.own() as mortal:
+        with pytest.raises(DisconnectedError) as caught:
+            async with open_livekit(mortal.url, token("bot"), listener_timeout=0) as session:
+                await session.send(AudioFrame(bytes(640), 16000))
+                assert mortal.pid is not None
+                os.kill(mortal.pid, signal.SIGKILL)
+                with anyio.fail_after(90):
+                    async for _ in session[0]:
+                        pass
+                    while True:
+                        await session.send(AudioFrame(bytes(640), 16000))
+        assert caught.value.reason is session.disconnect_reason
+        assert not caught.value.reason.is_hangup
 
 
 async def test_another_error_is_not_masked_by_the_end(
