@@ -34,9 +34,14 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "beluga_livekit", *words]
     return subprocess.run(
-        command, env=environment(env or {}), cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT,
+        command,
+        env=environment(env or {}),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def test_demo_needs_nothing_else(tmp_path: Path) -> None:
