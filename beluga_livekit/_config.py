@@ -26,6 +26,11 @@ MIN_FRAME, MAX_FRAME = 0.001, 1.0
 DEFAULT_FRAME = 0.02
 
 
+def _mapping(_: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{attribute.name} must be a mapping, got {type(value).__name__}")
+
+
 @attrs.frozen
 class TransportConfig:
     """What a transport provider is made from: Beluga's configuration, field by field.
@@ -43,12 +48,16 @@ class TransportConfig:
     token: Token = attrs.field(default="", repr=lambda token: "<token>" if token else "''")
     sample_rate: int = 16_000
     channels: int = 1
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
 
 
 @attrs.frozen
 class Grants:
-    """What a token says about who may join where, and until when."""
+    """What a token says about who may join where, and until when.
+
+    Attributes:
+        can_publish: Whether a microphone may be published, as is what a session does.
+    """
 
     identity: str
     room: str
@@ -105,7 +114,10 @@ def read_token(token: object, *, room: str | None = None) -> Grants:
     if expiry <= time.time():
         ago = time.time() - expiry
         raise ConfigError(f"livekit: the token has expired {ago:.0f} s ago")
-    return Grants(identity, granted, float(expiry), video.get("canPublish") is not False)
+    sources = video.get("canPublishSources")
+    microphone = not sources or not isinstance(sources, list) or "microphone" in sources
+    can_publish = microphone and video.get("canPublish") is not False
+    return Grants(identity, granted, float(expiry), can_publish)
 
 
 def _claims(token: str) -> dict[str, Any]:
@@ -159,7 +171,7 @@ class SessionOptions:
     frame_size: int | None = attrs.field(default=None, validator=_frame_size)
     receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
     send_buffer: float = attrs.field(default=0.05, validator=_seconds(0.02, 1.0))
-    connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1))
+    connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1, 3600.0))
     listener_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     drain_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
     send: bool = attrs.field(default=True, converter=_bool)

@@ -20,9 +20,9 @@ __all__ = [
     "scrub",
 ]
 
-# Three base64url parts, the first two JSON objects ("eyJ" is '{"' encoded): a JWT wherever it
-# stands. The signature may be cut off, as the server does in some of its texts.
-_JWT = re.compile(r"eyJ[\w-]+\.eyJ[\w-]*(?:\.[\w-]*)?")
+# A JWT wherever it stands: two JSON objects and a signature, which some of the server's texts cut
+# off, in base64url, where "{" is "e" and one of 16 characters.
+_JWT = re.compile(r"e[w-z0-9_-][\w-]{8,}\.e[w-z0-9_-][\w-]{8,}(?:\.[\w-]*)?")
 _URL_SECRETS = re.compile(r"(?<=://)[^\s/@?#]*@|(?<=access_token=)[^\s&#]+")
 
 
@@ -33,7 +33,10 @@ def scrub(text: str) -> str:
 
 def display_url(url: str) -> str:
     """Returns `url` as it may be shown: no user, no password, no query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "<malformed URL>"
     host = parts.netloc.rpartition("@")[2]
     return scrub(urlunsplit((parts.scheme, host, parts.path, "", "")))
 

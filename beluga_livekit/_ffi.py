@@ -16,6 +16,7 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
+import inspect
 import itertools
 import logging
 import threading
@@ -24,14 +25,18 @@ from collections.abc import Hashable
 from concurrent.futures import Future
 from typing import Any
 
+import anyio
 from livekit import rtc
 
 try:
-    from livekit.rtc._ffi_client import FfiClient, FfiHandle
+    from livekit.rtc._ffi_client import FfiClient, FfiHandle, FfiQueue
     from livekit.rtc._proto import ffi_pb2, room_pb2
 
     _SUPPORTED = (
-        "request_async_id" in room_pb2.ConnectRequest.DESCRIPTOR.fields_by_name
+        {"instance", "_instance"} <= vars(FfiClient).keys()
+        and "filter_fn" in inspect.signature(FfiQueue.subscribe).parameters
+        and "ready_for_room_event" in ffi_pb2.FfiRequest.DESCRIPTOR.fields_by_name
+        and "request_async_id" in room_pb2.ConnectRequest.DESCRIPTOR.fields_by_name
         and "request_async_id" in room_pb2.DisconnectRequest.DESCRIPTOR.fields_by_name
         and "join_retries" in room_pb2.RoomOptions.DESCRIPTOR.fields_by_name
         and callable(FfiClient.request)
@@ -63,6 +68,7 @@ class _Attempt:
         self.id = next(_ids)
         self.place = place
         self.loop = loop
+        self.sent = False
         self.abandoned = False
         self.result: Any = None
         self.settled: Future[None] = Future()  # done when nothing of it is in the room any more
@@ -108,6 +114,9 @@ async def connect(
     except BaseException:
         if not room.isconnected():
             _abandon(attempt)
+            queue = getattr(room, "_ffi_queue", None)
+            if queue is not None:  # livekit 1.1 leaves it subscribed
+                FfiClient.instance.queue.unsubscribe(queue)
         raise
     finally:
         _attempt.reset(reset)
@@ -131,11 +140,17 @@ def install() -> None:
 
     def tagged(req: Any) -> Any:
         attempt = _attempt.get()
-        if attempt is not None and req.WhichOneof("message") == "connect":
-            req.connect.request_async_id = attempt.id
-            # Three retries of the SDK's own make a black hole last four times the timeout.
-            req.connect.options.join_retries = 0
-        return request(req)
+        if attempt is None or req.WhichOneof("message") != "connect":
+            return request(req)
+        # For this one request only: the room's own task is about to inherit the context, and so
+        # would whatever a user's handler starts in it.
+        _attempt.set(None)
+        req.connect.request_async_id = attempt.id
+        # Three retries of the SDK's own make a black hole last four times the timeout.
+        req.connect.options.join_retries = 0
+        response = request(req)
+        attempt.sent = True
+        return response
 
     client.request = tagged
     client.queue.subscribe(asyncio.get_running_loop(), filter_fn=_on_event)
@@ -182,6 +197,9 @@ def _abandon(attempt: _Attempt) -> None:
     with _lock:
         if attempt.id not in _attempts:
             return  # it failed by itself
+        if not attempt.sent:
+            del _attempts[attempt.id]
+            return
         attempt.abandoned = True
         _abandoned[attempt.place] = attempt
         if attempt.result is None:
@@ -222,6 +240,6 @@ async def _connect_and_wait(
     except asyncio.CancelledError:
         _log.warning("livekit: this SDK release cannot cancel a connect: waiting for it")
         await asyncio.wait({task}, timeout=FALLBACK_WAIT)
-        with contextlib.suppress(Exception):
+        with anyio.move_on_after(FALLBACK_WAIT, shield=True), contextlib.suppress(Exception):
             await room.disconnect()
         raise

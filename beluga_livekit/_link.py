@@ -26,6 +26,8 @@ class Link(Protocol):
     """Set when the connection is gone for good."""
     reason: DisconnectReason | None
     """Why, once it is."""
+    receives_only: bool
+    """Whether nothing can be sent, by what was asked for or granted."""
     linger: float
     """How long, in seconds, after its sound has left the SDK's queue a sender has to stay."""
 
@@ -58,6 +60,7 @@ class RoomLink:
         self._room: _rtc.Room | None = None
         self._publication: _rtc.Publication | None = None
         self._receiving = True
+        self.receives_only = False
         self.ended = anyio.Event()
         self.reason: DisconnectReason | None = None
 
@@ -87,22 +90,21 @@ class RoomLink:
         await _rtc.join(room, self._url, token, grants, self._options)
         if room.name != grants.room:
             raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
-        for participant in room.remote_participants.values():
-            for publication in participant.track_publications.values():
-                self._on_published(publication)
+        for publication in self._publications():
+            self._on_published(publication)
         if self._options.send and grants.can_publish:
             self._publication = await _rtc.publish(room, self._sender.source, self._options)
             self._sender.release()
         else:
+            self.receives_only = True
             self._sender.finish()
         _log.info("livekit: joined room %r as %r", room.name, grants.identity)
 
     async def stop_receiving(self) -> None:
         self._receiving = False
-        for participant in self.room.remote_participants.values():
-            for publication in participant.track_publications.values():
-                if _rtc.is_heard(publication):
-                    publication.set_subscribed(False)
+        for publication in self._publications():
+            if _rtc.is_heard(publication):
+                publication.set_subscribed(False)
 
     async def stop_sending(self) -> None:
         if self._publication is not None and not self.ended.is_set():
@@ -114,6 +116,10 @@ class RoomLink:
         await _rtc.leave(self._room)
         if self.reason is None:  # the SDK does not always say so
             self.reason = DisconnectReason.CLIENT_INITIATED
+
+    def _publications(self) -> list[Any]:
+        participants = self.room.remote_participants.values()
+        return [p for participant in participants for p in participant.track_publications.values()]
 
     def _listen_to(self, room: _rtc.Room, receiver: Receiver, sender: Sender) -> None:
         room.on("track_published", self._on_published)
@@ -146,6 +152,10 @@ class RoomLink:
 
     def _on_reconnected(self) -> None:
         _log.info("livekit: reconnected")
+        # What was subscribed to while a full reconnect was under way has been lost.
+        for publication in self._publications():
+            if not publication.subscribed:
+                self._on_published(publication)
         self._sender.release()
 
     def _on_disconnected(self, reason: Any) -> None:
@@ -160,6 +170,7 @@ class LoopbackLink:
 
     PARTICIPANT = "loopback"
     linger = 0.0
+    receives_only = False
 
     def __init__(self) -> None:
         self.ended = anyio.Event()

@@ -86,6 +86,9 @@ class Receiver:
                 async with aclosing(_rtc.read_track(track, num_channels)) as wire_frames:
                     async for samples in wire_frames:
                         now = time.monotonic()
+                        if self._readers.get(sid) is stopped and sid not in self._heard:
+                            self._heard.add(sid)
+                            self._changed.set()
                         for cut in framer.push(converter.push(samples, _rtc.WIRE_RATE)):
                             self._deliver(cut, now, participant, sid)
         except Exception:  # noqa: BLE001 - one bad track must not take the others' sound away
@@ -110,9 +113,6 @@ class Receiver:
         if not self.queue.has_reader:
             self.abandoned.set()
             return
-        if sid in self._readers and sid not in self._heard:
-            self._heard.add(sid)
-            self._changed.set()
         frame = AudioFrame(
             samples.tobytes(),
             self._options.sample_rate,

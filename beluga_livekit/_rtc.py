@@ -15,6 +15,7 @@ from . import _ffi
 from ._config import Grants, SessionOptions
 from ._errors import (
     AuthenticationError,
+    ConfigError,
     ConnectError,
     DisconnectReason,
     LiveKitError,
@@ -31,6 +32,7 @@ __all__ = [
     "Room",
     "Track",
     "capture",
+    "check_options",
     "heard_channels",
     "is_heard",
     "join",
@@ -44,6 +46,8 @@ __all__ = [
     "unpublish",
     "wire_channels",
 ]
+
+_log = logging.getLogger("beluga_livekit")
 
 # What travels: the SDK's native rate, so that nothing but our stages resamples. 20 ms frames cost
 # half the CPU of its default of 10 ms (7-10 against 11-18 ms per second of a stream).
@@ -87,6 +91,19 @@ def new_room() -> rtc.Room:
     return rtc.Room()
 
 
+def check_options(options: SessionOptions) -> None:
+    """Raises `ConfigError` where one of the SDK's own options is none."""
+    for name, kind in (
+        ("rtc_config", rtc.RtcConfiguration),
+        ("encryption", rtc.E2EEOptions),
+        ("publish_options", rtc.TrackPublishOptions),
+    ):
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, kind):
+            got = type(value).__name__
+            raise ConfigError(f"{name} must be an rtc.{kind.__name__}, got {got}")
+
+
 async def join(
     room: rtc.Room, url: str, token: str, grants: Grants, options: SessionOptions
 ) -> None:
@@ -103,11 +120,11 @@ async def join(
         encryption=options.encryption,
         connect_timeout=options.connect_timeout,
     )
-    place = (url, grants.room, grants.identity)
+    place = (url.rstrip("/"), grants.room, grants.identity)
     try:
         await _ffi.connect(room, url, token, room_options, place)
     except rtc.ConnectError as error:  # `from None`: its text may hold the token
-        raise _connect_error(error.message, display_url(url)) from None
+        raise _connect_error(error.message.replace(token, "<token>"), display_url(url)) from None
 
 
 def _connect_error(text: str, shown: str) -> ConnectError:
@@ -122,9 +139,12 @@ def _connect_error(text: str, shown: str) -> ConnectError:
 
 
 async def leave(room: rtc.Room) -> None:
-    """Leaves within `LEAVE_TIMEOUT`, whatever is cancelled meanwhile."""
+    """Leaves within `LEAVE_TIMEOUT`."""
     with anyio.move_on_after(LEAVE_TIMEOUT, shield=True):
-        await room.disconnect()
+        try:
+            await room.disconnect()
+        except Exception as error:  # noqa: BLE001 - whatever it was, we are on our way out
+            _log.warning("livekit: leaving: %s", scrub(str(error)))
 
 
 def wire_channels(num_channels: int) -> int:
@@ -161,7 +181,10 @@ async def publish(
     publish_options = options.publish_options
     if publish_options is None:
         publish_options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-    return await room.local_participant.publish_track(local_track(source), publish_options)
+    try:
+        return await room.local_participant.publish_track(local_track(source), publish_options)
+    except rtc.participant.PublishTrackError as error:
+        raise ConnectError(f"livekit: cannot publish: {scrub(error.message)}") from None
 
 
 async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> None:
@@ -170,7 +193,7 @@ async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> N
         try:
             await room.local_participant.unpublish_track(publication.sid)
         except Exception as error:  # noqa: BLE001 - whatever it was, the track is gone
-            logging.getLogger("beluga_livekit").debug("unpublish: %s", scrub(str(error)))
+            _log.debug("livekit: unpublishing: %s", scrub(str(error)))
 
 
 def is_heard(publication: rtc.RemoteTrackPublication) -> bool:

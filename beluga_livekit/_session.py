@@ -25,7 +25,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from . import _rtc
 from ._config import SessionOptions, Token, check_url, read_token
-from ._errors import ConfigError, DisconnectedError, DisconnectReason
+from ._errors import ConfigError, DisconnectedError, DisconnectReason, LiveKitError
 from ._frame import AudioFrame
 from ._link import Link, LoopbackLink, RoomLink
 from ._receive import Receiver
@@ -34,6 +34,10 @@ from ._send import Sender, SendStream
 __all__ = ["LiveKitSession", "OpenSession", "SessionStatistics", "open_livekit", "open_loopback"]
 
 CLOSED = "livekit: transport is closed"
+RECEIVES_ONLY = (
+    "livekit: this session only receives: it was opened with send=False, "
+    "or its token does not let it publish a microphone"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,9 +73,12 @@ class _Background:
         self.sender = Sender(options, self.why)
         self.failure: BaseException | None = None
         self.closed = False  # left by us
+        self._leaving = False  # on the way to that
+        self._connected = False
         self._ready = anyio.Event()
         self._scope = anyio.CancelScope()
         self._task = asyncio.create_task(self._run(), name="beluga_livekit session")
+        self._task.add_done_callback(lambda _: self._ready.set())
 
     @property
     def reason(self) -> DisconnectReason | None:
@@ -84,14 +91,12 @@ class _Background:
 
     def why(self) -> Exception:
         """Returns what a send raises that nobody takes any more."""
-        if self.closed:
-            return anyio.ClosedResourceError(CLOSED)
-        if self.reason is not None:
-            return self.disconnected()
-        return anyio.ClosedResourceError(
-            "livekit: this session only receives: it was opened with send=False, "
-            "or its token does not grant canPublish"
-        )
+        if not (self.closed or self._leaving):
+            if self.reason is not None or self.failure is not None:
+                return self.disconnected()
+            if self.link.receives_only:
+                return anyio.ClosedResourceError(RECEIVES_ONLY)
+        return anyio.ClosedResourceError(CLOSED)
 
     def disconnected(self) -> DisconnectedError:
         reason = self.reason or DisconnectReason.UNKNOWN
@@ -103,28 +108,36 @@ class _Background:
         """Waits until the session is connected.
 
         Raises:
-            Exception: What it failed with. Nothing is left open then.
+            Exception: What it failed with.
         """
-        try:
-            await self._ready.wait()
-        except BaseException:
-            await self.stop()
-            raise
-        if self.failure is not None:
-            await self.stop()
-            raise self.failure
+        await self._ready.wait()
+        if not self._connected:
+            raise self.failure or LiveKitError("livekit: cancelled from outside while joining")
 
-    async def play_out(self) -> None:
+    async def leave(self, *, play_out: bool) -> None:
+        """Ends the session and closes all of its stream ends; a second time does nothing."""
+        try:
+            if play_out and not self.closed:
+                await self._play_out()
+        finally:
+            self.closed = True
+            self._scope.cancel()
+            try:
+                await self._join()
+            finally:
+                self.receiver.queue.rx.close()
+                self.sender.tx.close()
+
+    async def _play_out(self) -> None:
         """Accepts nothing more, and waits until what was accepted has been heard."""
+        self._leaving = True
         self.sender.finish()
         if self.sender.is_flowing:
             with anyio.move_on_after(self.options.drain_timeout):
                 await self._let_out()
 
-    async def stop(self) -> None:
-        """Cancels the background and waits for it, whatever is cancelled meanwhile."""
-        self.closed = True
-        self._scope.cancel()
+    async def _join(self) -> None:
+        """Waits for the background, whatever is cancelled meanwhile: it is bounded by itself."""
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             while not self._task.done():
@@ -132,6 +145,8 @@ class _Background:
                     await asyncio.wait({self._task})
                 except asyncio.CancelledError as error:  # asyncio's own, which no scope shields
                     cancelled = error
+        if not self._task.cancelled() and self.failure is None:
+            self.failure = self._task.exception()
         if cancelled is not None:
             raise cancelled
 
@@ -143,6 +158,7 @@ class _Background:
                     await self.link.join(self.receiver, self.sender)
                     tasks.start_soon(self._send)
                     tasks.start_soon(self._watch_rx)
+                    self._connected = True
                     self._ready.set()
                     await self.link.ended.wait()
                     tasks.cancel_scope.cancel()
@@ -153,12 +169,16 @@ class _Background:
             with anyio.CancelScope(shield=True):
                 await self.sender.aclose()
                 await self.link.leave()
-            self._ready.set()
 
     async def _send(self) -> None:
-        await self.sender.run()
-        await self._let_out()
-        await self.link.stop_sending()
+        try:
+            await self.sender.run()
+        except Exception as error:
+            self.failure = error  # before those who wait to send are told why
+            raise
+        if not self._leaving:  # the user has closed tx, and goes on listening
+            await self._let_out()
+            await self.link.stop_sending()
 
     async def _let_out(self) -> None:
         await self.sender.wait_for_playout()
@@ -227,9 +247,13 @@ class LiveKitSession(
 
         Raises:
             anyio.ClosedResourceError: The session is closed.
+            DisconnectedError: It ended before everything was played.
         """
         self._check_open()
-        await self._background.sender.wait_for_playout()
+        background = self._background
+        await background.sender.wait_for_playout()
+        if background.link.ended.is_set() or background.failure is not None:
+            raise background.why()
 
     async def receive(self) -> AudioFrame:
         """Receives a frame, as `rx.receive()` does."""
@@ -247,16 +271,7 @@ class LiveKitSession(
 
     async def aclose(self) -> None:
         """Plays out what was accepted, leaves the room and closes the streams."""
-        background = self._background
-        try:
-            if not background.closed:
-                await background.play_out()
-        finally:
-            try:
-                await background.stop()
-            finally:
-                self[0].close()
-                self[1].close()
+        await self._background.leave(play_out=True)
 
     def _check_open(self) -> None:
         if self._background.closed:
@@ -282,14 +297,12 @@ class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
             ) from None
         self._entered = True
         background = self._background = _Background(self._make_link(), self._options)
-        session = self._session = LiveKitSession(background)
         try:
             await background.start()
         except BaseException:
-            session[0].close()
-            session[1].close()
+            await background.leave(play_out=False)
             raise
-        return session
+        return LiveKitSession(background)
 
     async def __aexit__(
         self,
@@ -297,16 +310,8 @@ class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        session, background = self._session, self._background
-        if error is None:
-            await session.aclose()
-        else:
-            try:
-                await background.stop()
-            finally:
-                session[0].close()
-                session[1].close()
-        return _verdict(background, error)
+        await self._background.leave(play_out=error is None)
+        return _verdict(self._background, error)
 
 
 def _verdict(background: _Background, error: BaseException | None) -> bool:
@@ -318,6 +323,8 @@ def _verdict(background: _Background, error: BaseException | None) -> bool:
             raise background.disconnected()
         return False
     if _is_own(error, background):
+        if background.failure is not None:
+            raise background.failure from None
         if not background.lost:
             return True
         if isinstance(error, DisconnectedError):
@@ -421,6 +428,7 @@ def open_livekit(
         publish_options=publish_options,
         on_room=on_room,
     )
+    _rtc.check_options(options)
     return OpenSession(lambda: RoomLink(url, token, room, options), options)
 
 

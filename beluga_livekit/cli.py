@@ -227,6 +227,7 @@ class _Measured:
 
 
 async def _demo(sound: Samples, url: str, token: str, key: str, secret: str) -> _Measured:
+    measured: _Measured | None = None
     async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
         if not url:
             session = await stack.enter_async_context(open_loopback(sample_rate=RATE))
@@ -241,6 +242,8 @@ async def _demo(sound: Samples, url: str, token: str, key: str, secret: str) -> 
             session = await stack.enter_async_context(open_livekit(url, token, sample_rate=RATE))
         measured = await _measure(session, sound)
         tasks.cancel_scope.cancel()
+    if measured is None:  # a hang-up is no error of a session, but ends the demo
+        raise LiveKitError(f"livekit: disconnected: {session.disconnect_reason}")
     return measured
 
 

@@ -64,10 +64,13 @@ class PcmSendStream(ByteSendStream):
         if self._closed:
             return
         self._closed = True
-        await self._tx.aclose()
+        await self._close_tx()
         if self._rest:
             size, left = 2 * self._num_channels, len(self._rest)
             raise ConfigError(f"the PCM ended within a sample: {left} of {size} bytes")
+
+    async def _close_tx(self) -> None:
+        await self._tx.aclose()
 
 
 class PcmReceiveStream(ByteReceiveStream):
@@ -84,6 +87,8 @@ class PcmReceiveStream(ByteReceiveStream):
         """Receives at least one and at most `max_bytes` bytes."""
         if max_bytes <= 0:
             raise ValueError(f"max_bytes must be positive, got {max_bytes}")
+        if self._rest:
+            await anyio.lowlevel.checkpoint()
         while not self._rest:
             self._rest = (await self._rx.receive()).data
         data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]

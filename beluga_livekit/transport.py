@@ -161,6 +161,13 @@ class VoiceTransport(Protocol):
         """Ends it; a second time does nothing."""
 
 
+class _AudioOut(PcmSendStream):
+    """Leaves tx, which is the session's, open."""
+
+    async def _close_tx(self) -> None:
+        pass
+
+
 class AsVoiceTransport:
     """A session as a `VoiceTransport`.
 
@@ -188,8 +195,8 @@ class AsVoiceTransport:
         self._check_open()
         if self._audio_out is None:
             rate, channels = self._session.format
-            tx = self._session[1].clone()
-            self._audio_out = PcmSendStream(tx, sample_rate=rate, num_channels=channels)
+            tx = self._session[1]
+            self._audio_out = _AudioOut(tx, sample_rate=rate, num_channels=channels)
         return self._audio_out
 
     async def close(self) -> None:

@@ -83,7 +83,11 @@ def test_all_schemes_of_a_server_are_fine(scheme: str) -> None:
         ({"receive_buffer": float("nan")}, "receive_buffer must be"),
         ({"send_buffer": 0.001}, "send_buffer must be 0.02 to 1 seconds"),
         ({"send_buffer": 5}, "send_buffer must be 0.02 to 1 seconds"),
-        ({"connect_timeout": 0}, "connect_timeout must be 0.1 or more seconds"),
+        ({"connect_timeout": 0}, "connect_timeout must be 0.1 to 3600 seconds"),
+        ({"connect_timeout": float("inf")}, "connect_timeout must be 0.1 to 3600 seconds"),
+        ({"rtc_config": {}}, "rtc_config must be an rtc.RtcConfiguration, got dict"),
+        ({"encryption": "key"}, "encryption must be an rtc.E2EEOptions, got str"),
+        ({"publish_options": {}}, "publish_options must be an rtc.TrackPublishOptions, got dict"),
         ({"listener_timeout": -1}, "listener_timeout must be 0 or more seconds"),
         ({"drain_timeout": "5"}, "drain_timeout must be 0 or more seconds"),
         ({"send": "no"}, "send must be True or False"),
@@ -104,6 +108,9 @@ def test_what_a_token_says() -> None:
     grants = read_token(jwt(video={"roomJoin": True, "room": "r", "canPublish": False}))
     assert (grants.identity, grants.room, grants.can_publish) == ("ann", "r", False)
     assert read_token(jwt()).can_publish
+    for sources, can_publish in [([], True), (["camera"], False), (["camera", "microphone"], True)]:
+        video = {"roomJoin": True, "room": "r", "canPublishSources": sources}
+        assert read_token(jwt(video=video)).can_publish is can_publish
 
 
 @given(st.text() | st.binary().map(lambda b: ".".join([base64.b64encode(b).decode()] * 3)))
@@ -131,6 +138,7 @@ def test_no_message_and_no_repr_shows_the_token() -> None:
     shown = repr(TransportConfig(url="ws://user:password@host", token=expired))
     assert expired[:20] not in shown
     assert "password" not in shown
+    assert "malformed" in repr(TransportConfig(url="http://[bad"))
     with pytest.raises(ConfigError) as caught:
         open_livekit("ftp://user:password@host", expired)
     assert "password" not in str(caught.value)

@@ -52,6 +52,10 @@ def test_errors_pickle(error: LiveKitError) -> None:
 def test_tokens_and_credentials_are_scrubbed() -> None:
     text = f"401: invalid token: {JWT}, at wss://user:secret@host/rtc?access_token={JWT}&x=1"
     assert scrub(text) == "401: invalid token: <token>, at wss://host/rtc?access_token=&x=1"
+    spaced = "eyAiYWxnIjogIkhTMjU2In0.eyAic3ViIjogIngiIH0.c2lnbmF0dXJl"
+    assert scrub(f"invalid token: {spaced}, error") == "invalid token: <token>, error"
+    harmless = "my-project-abcd.livekit-cloud.io: livekit_ffi.room_apis"
+    assert scrub(harmless) == harmless
     assert display_url("wss://u:p@host:7880/a?access_token=abc#f") == "wss://host:7880/a"
 
 

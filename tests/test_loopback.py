@@ -201,6 +201,56 @@ async def test_an_error_leaves_as_it_is_and_at_once() -> None:
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.parametrize("own_error", [True, False])
+async def test_a_failure_of_the_background_leaves_the_block(
+    monkeypatch: pytest.MonkeyPatch, own_error: bool
+) -> None:
+    """A fake failure: the SDK takes no sound. It is no hang-up, whatever the body met with."""
+
+    async def fail(*_: object) -> None:
+        raise LiveKitError("no sound was taken")
+
+    with pytest.raises(LiveKitError, match="^no sound was taken$"):
+        async with open_loopback() as session:
+            monkeypatch.setattr("beluga_livekit._rtc.capture", fail)
+            await session.send(AudioFrame(bytes(640), 16000))
+            async for _ in session:
+                pass
+            if own_error:
+                await session.send(AudioFrame(bytes(640), 16000))
+
+
+async def test_a_send_while_the_session_is_being_left_says_so() -> None:
+    refused: list[str] = []
+
+    async def send(session: LiveKitSession) -> None:
+        async with session[1].clone() as tx:
+            with pytest.raises(anyio.ClosedResourceError) as caught:
+                while True:
+                    await tx.send(AudioFrame(bytes(640), 16000))
+            refused.append(str(caught.value))
+
+    async with anyio.create_task_group() as tasks, open_loopback() as session:
+        tasks.start_soon(send, session)
+        await session.receive()
+    assert refused == ["livekit: transport is closed"]
+
+
+async def test_a_background_cancelled_from_outside_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def join(*_: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr("beluga_livekit._link.LoopbackLink.join", join)
+    asyncio.get_running_loop().call_later(
+        0.05, lambda: [t.cancel() for t in asyncio.all_tasks() if "beluga" in t.get_name()]
+    )
+    with pytest.raises(LiveKitError, match="cancelled from outside"):
+        async with open_loopback():
+            pass
+
+
 async def test_clones_share_the_sound_and_the_last_one_ends_it() -> None:
     async with open_loopback() as (rx, tx):
         with rx.clone() as other, tx.clone() as speaker:

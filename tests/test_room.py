@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -220,7 +221,7 @@ async def test_several_speakers_are_told_apart(server: Server, token: MakeToken)
             with anyio.fail_after(DEADLINE):
                 async for frame in rx:
                     heard.setdefault(frame.participant, []).append(frame)
-                    if len(heard) == 3 and all(map(is_over, heard.values())):
+                    if all(who in heard and is_over(heard[who]) for who in speakers):
                         break
         for who, (_, frequency) in speakers.items():
             is_the_tone(measure_coded(samples_of(heard[who]), 16000), frequency)
@@ -451,6 +452,70 @@ async def test_an_error_in_on_room_leaves_nothing_open(server: Server, token: Ma
     with pytest.raises(ZeroDivisionError):
         async with open_livekit(server.url, token("bot"), on_room=lambda room: 1 / 0):
             pass
+
+
+@pytest.mark.parametrize("kind", ["SIMULATE_SIGNAL_RECONNECT", "SIMULATE_FULL_RECONNECT"])
+async def test_both_are_heard_again_after_a_reconnect(
+    server: Server, token: MakeToken, kind: str
+) -> None:
+    async with (
+        open_livekit(server.url, token("bot")) as session,
+        peers.join(server.url, token("peer")) as peer,
+    ):
+        await peer.publish()
+        await calm()
+        reconnected = anyio.Event()
+        session.room.on("reconnected", reconnected.set)
+        await session.room.simulate_scenario(rtc.SimulateScenarioKind.Value(kind))
+        with anyio.fail_after(DEADLINE):
+            await reconnected.wait()
+        await calm()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(peer.say, tone(440, SECONDS, 48000))
+            is_the_tone(await heard_in(session[0]), 440)
+        async with anyio.create_task_group() as tasks, aclosing(peer.frames()) as heard:
+            tasks.start_soon(say, session[1], cut(tone(500, SECONDS, 16000), 16000))
+            is_the_tone(await heard_in(heard), 500)
+
+
+async def test_a_handlers_own_room_is_its_own(server: Server, token: MakeToken, room: str) -> None:
+    """What a handler starts inherits nothing of the connect that made its room."""
+    names: list[str] = []
+
+    async def join_another(name: str) -> None:
+        other = rtc.Room()
+        await other.connect(server.url, token(name, room=name))
+        names.append(other.name)
+        await other.disconnect()
+
+    def on_room(joined: rtc.Room) -> None:
+        def on_data() -> None:
+            for number in range(2):
+                running.append(asyncio.ensure_future(join_another(f"{room}-{number}")))
+
+        joined.on("data_received", on_data)
+
+    running: list[asyncio.Future[None]] = []
+    async with (
+        open_livekit(server.url, token("bot"), on_room=on_room),
+        peers.join(server.url, token("peer")) as peer,
+    ):
+        await peer.room.local_participant.publish_data(b"go")
+        with anyio.fail_after(DEADLINE):
+            while len(names) < 2:
+                await anyio.sleep(0.02)
+    assert sorted(names) == [f"{room}-0", f"{room}-1"]
+
+
+async def test_a_connect_that_never_began_is_in_nobodys_way(
+    server: Server, token: MakeToken
+) -> None:
+    config = rtc.RtcConfiguration(ice_servers=["stun:host"])  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        async with open_livekit(server.url, token("bot"), rtc_config=config):
+            pass
+    async with open_livekit(server.url, token("bot")):
+        pass
 
 
 # How it ends.

@@ -56,7 +56,7 @@ def test_the_sound_is_late_by_the_delay_that_is_told(in_rate: int, out_rate: int
 @settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(
-        [(48000, 16000), (16000, 48000), (44100, 48000), (48000, 44100), (8000, 11025)]
+        [(48000, 16000), (16000, 48000), (44100, 48000), (48000, 44100), (48000, 47999)]
     ),
     st.integers(1, 3),
     st.lists(st.integers(0, 3000), min_size=1, max_size=12),

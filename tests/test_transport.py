@@ -56,6 +56,21 @@ async def test_a_provider_gives_a_session(server: Server, token: MakeToken, room
         await session.send(AudioFrame(bytes(640), 16000))
 
 
+def test_extra_is_a_mapping() -> None:
+    with pytest.raises(ConfigError, match="extra must be a mapping, got NoneType"):
+        TransportConfig("ws://host", "token", extra=None)  # type: ignore[arg-type]
+
+
+async def test_audio_out_is_the_sessions_to_close() -> None:
+    async with open_loopback() as session:
+        out = AsVoiceTransport(session).audio_out
+        await out.aclose()
+        with pytest.raises(anyio.ClosedResourceError):
+            await out.send(bytes(2))
+        await AsVoiceTransport(session).audio_out.send(bytes(2))
+        assert session[1].statistics().open_send_streams == 1
+
+
 def test_providers_are_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "_registered", {})
     assert "livekit" in transport.providers()
