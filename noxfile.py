@@ -42,7 +42,7 @@ def uvloop(session: nox.Session) -> None:
     """What runs on an event loop, on uvloop."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    marks = "anyio and not slow"
+    marks = "anyio and not once"
     session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *session.posargs)
 
 
@@ -53,7 +53,7 @@ def lowest(session: nox.Session) -> None:
     lines = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["cli"]
     oldest = sorted({re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines})
     session.install(".[cli]", *groups("test"), *oldest)
-    session.run("pytest", "--require-server", "-m", "not slow", *session.posargs)
+    session.run("pytest", "--require-server", "-m", "not once", *session.posargs)
 
 
 @nox.session

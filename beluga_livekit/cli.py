@@ -239,7 +239,8 @@ async def _demo(sound: Samples, url: str, token: str, key: str, secret: str) -> 
             if key and secret:
                 partner = _mint(key, secret, read_token(token).room, "beluga-demo-echo")
                 tasks.start_soon(_echo, await stack.enter_async_context(open_livekit(url, partner)))
-            session = await stack.enter_async_context(open_livekit(url, token, sample_rate=RATE))
+            joined = open_livekit(url, token, sample_rate=RATE, listener_timeout=5.0)
+            session = await stack.enter_async_context(joined)
         measured = await _measure(session, sound)
         tasks.cancel_scope.cancel()
     if measured is None:  # a hang-up is no error of a session, but ends the demo

@@ -71,7 +71,7 @@ async def test_a_room_can_be_cancelled_anywhere(
     assert await cancel_everywhere(run, check) > 5
 
 
-@pytest.mark.slow
+@pytest.mark.once
 async def test_a_room_can_be_cancelled_at_any_time(
     server: Server, token: MakeToken, admin: Admin
 ) -> None:
@@ -81,14 +81,14 @@ async def test_a_room_can_be_cancelled_at_any_time(
     """
     granted = token("bot")
     completed = 0
-    for attempt in range(40):
-        with anyio.move_on_after(attempt * 0.015):
+    for attempt in range(30):
+        with anyio.move_on_after(attempt * 0.02):
             async with open_livekit(server.url, granted, listener_timeout=0) as session:
                 await session[1].send(AudioFrame(bytes(640), 16000))
                 await session.wait_for_playout()
             completed += 1
         await nothing_runs()
-    assert 0 < completed < 40
+    assert 0 < completed < 30
     with anyio.fail_after(DEADLINE):
         while await admin.identities():
             await anyio.sleep(0.02)

@@ -55,6 +55,7 @@ def test_demo_needs_nothing_else(tmp_path: Path) -> None:
     assert np.abs(sound).max() > 0.1
 
 
+@pytest.mark.once
 def test_demo_sends_a_file_of_any_format(tmp_path: Path) -> None:
     both = np.stack([tone(440, 1.0, 44100)] * 2, axis=1)
     soundfile.write(tmp_path / "in.wav", both, 44100)
@@ -90,6 +91,7 @@ def test_token_mints_what_a_session_takes() -> None:
     assert (grants.room, grants.identity, grants.can_publish) == ("kitchen", "ann", True)
 
 
+@pytest.mark.once
 def test_demo_through_a_real_room_brings_its_own_echo(server: Server, tmp_path: Path) -> None:
     given = {
         "LIVEKIT_URL": server.url,
@@ -100,7 +102,7 @@ def test_demo_through_a_real_room_brings_its_own_echo(server: Server, tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.once
 def test_demo_through_a_room_where_nobody_echoes_fails(
     server: Server, token: MakeToken, tmp_path: Path
 ) -> None:

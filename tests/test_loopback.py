@@ -28,6 +28,7 @@ async def heard_of(session: LiveKitSession, frames: list[AudioFrame]) -> list[Au
     raise AssertionError  # a task group can absorb an error, to a type checker
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("rate", "channels"), FORMATS)
 async def test_rx_has_the_format_that_was_asked_for(rate: int, channels: int) -> None:
     async with open_loopback(sample_rate=rate, num_channels=channels) as session:
@@ -44,6 +45,7 @@ async def test_rx_has_the_format_that_was_asked_for(rate: int, channels: int) ->
         assert heard.duration == pytest.approx(0.5, abs=0.04)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("rate", "channels"), FORMATS)
 async def test_tx_takes_any_format(rate: int, channels: int) -> None:
     async with open_loopback(sample_rate=48000, num_channels=channels) as session:
@@ -65,6 +67,7 @@ async def test_tx_takes_another_format_with_every_frame() -> None:
     assert heard.duration == pytest.approx(1.0, abs=0.04)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("milliseconds", [7, 1, 33.3, 2000])
 async def test_frames_of_any_length_arrive_without_holes(milliseconds: float) -> None:
     frames = cut(tone(440, 2.0, 24000), 24000, milliseconds / 1000)
@@ -76,7 +79,7 @@ async def test_frames_of_any_length_arrive_without_holes(milliseconds: float) ->
     assert heard.duration == pytest.approx(2.0, abs=0.04)
 
 
-@pytest.mark.slow
+@pytest.mark.once
 async def test_one_frame_of_five_seconds_arrives_whole() -> None:
     async with open_loopback() as session:
         frames = await heard_of(session, [AudioFrame.from_samples(tone(440, 5.0, 16000), 16000)])
@@ -102,7 +105,7 @@ async def test_frame_size_is_what_a_voice_detector_wants() -> None:
     assert measure(samples_of(frames), 16000).duration == pytest.approx(0.5, abs=0.04)
 
 
-@pytest.mark.slow
+@pytest.mark.once
 async def test_a_producer_is_paced_to_real_time() -> None:
     """Ten seconds as fast as possible take ten seconds less the buffer, and arrive whole."""
     async with open_loopback(send_buffer=0.2) as session:

@@ -42,6 +42,7 @@ async def test_a_snippet_without_a_server_runs(title: str) -> None:
         await main_of(dict(SNIPPETS)[title])()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "title", [title for title, code in SNIPPETS if "url" in code and title != "Two lines"]
 )
@@ -52,6 +53,7 @@ async def test_a_snippet_with_a_server_runs(server: Server, token: MakeToken, ti
             await main_of(dict(SNIPPETS)[title])(server.url, token("bot", room="voice-room"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("source", ["README", "examples/echo.py"])
 async def test_the_two_lines_echo(
     server: Server, token: MakeToken, source: str, monkeypatch: pytest.MonkeyPatch

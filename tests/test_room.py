@@ -89,7 +89,7 @@ async def test_two_sessions_hear_each_other_at_once(server: Server, token: MakeT
         tasks.start_soon(check, ben, 440, "ann")
 
 
-@pytest.mark.slow
+@pytest.mark.once
 async def test_rx_has_any_format(server: Server, token: MakeToken) -> None:
     async with AsyncExitStack() as stack:
         listeners = {}
@@ -128,7 +128,7 @@ async def wait_for_audience(room: rtc.Room) -> None:
             await anyio.sleep(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.once
 async def test_tx_takes_any_format(server: Server, token: MakeToken) -> None:
     """What is heard of stereo is its mean: the SDK encodes mono (livekit/rust-sdks#1018)."""
     async with (
@@ -137,7 +137,14 @@ async def test_tx_takes_any_format(server: Server, token: MakeToken) -> None:
         aclosing(peer.frames()) as frames,
     ):
         await calm()
-        for rate, channels in FORMATS:
+        for rate, channels in [
+            (8000, 1),
+            (16000, 1),
+            (16000, 2),
+            (24000, 1),
+            (44100, 1),
+            (48000, 2),
+        ]:
             sound = tone(500, SECONDS, rate)
             said = sound if channels == 1 else np.stack([sound, sound], axis=1)
             async with anyio.create_task_group() as tasks:
@@ -145,6 +152,7 @@ async def test_tx_takes_any_format(server: Server, token: MakeToken) -> None:
                 is_the_tone(await heard_in(frames), 500)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["7 ms frames", "one frame", "another format every 20 ms"])
 async def test_frames_of_any_kind_arrive_whole(server: Server, token: MakeToken, how: str) -> None:
     seconds = 5.0 if how == "one frame" else 1.0
@@ -179,6 +187,7 @@ async def test_a_last_word_shorter_than_10_ms_is_heard_at_once(
         is_the_tone(await heard_in(heard), 500)
 
 
+@pytest.mark.once
 async def test_a_peer_from_before_and_a_peer_from_later(server: Server, token: MakeToken) -> None:
     async with peers.join(server.url, token("before")) as before:
         await before.publish()
@@ -205,6 +214,7 @@ async def by(rx: AsyncIterable[AudioFrame], who: str) -> AsyncIterable[AudioFram
             yield frame
 
 
+@pytest.mark.once
 async def test_several_speakers_are_told_apart(server: Server, token: MakeToken) -> None:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -232,6 +242,7 @@ def is_over(frames: list[AudioFrame]) -> bool:
     return bool((np.abs(sound) > LOUD).any() and (np.abs(sound[-8000:]) <= LOUD).all())
 
 
+@pytest.mark.once
 async def test_rx_goes_on_through_mute_republish_and_leaving(
     server: Server, token: MakeToken
 ) -> None:
@@ -311,6 +322,7 @@ async def test_the_last_word_is_heard_though_we_leave(server: Server, token: Mak
     is_the_tone(measure_coded(samples_of(heard), 48000), 440)
 
 
+@pytest.mark.once
 async def test_several_pairs_in_one_process(server: Server, token: MakeToken, room: str) -> None:
     async def pair(number: int) -> None:
         name = f"{room}-{number}"
@@ -329,6 +341,7 @@ async def test_several_pairs_in_one_process(server: Server, token: MakeToken, ro
             tasks.start_soon(pair, number)
 
 
+@pytest.mark.once
 async def test_a_token_that_may_not_publish_and_send_false_only_receive(
     server: Server, token: MakeToken
 ) -> None:
@@ -568,7 +581,7 @@ async def test_a_speaker_whose_room_is_deleted_ends_without_an_error(
     assert session.disconnect_reason is DisconnectReason.ROOM_DELETED
 
 
-@pytest.mark.slow
+@pytest.mark.once
 async def test_a_server_lost_for_good_is_one_error(token: MakeToken) -> None:
     """Its process is killed, and the SDK gives up on it after 20 to 30 s."""
     with livekit_server.own() as mortal:

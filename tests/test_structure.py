@@ -81,6 +81,6 @@ def test_a_quick_exit_has_the_programs_own_exit_code() -> None:
         "anyio.run(main)\n"
         "sys.exit(7)\n"
     )
-    for _ in range(10):
+    for _ in range(6):
         done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=False)
         assert done.returncode == 7
