@@ -77,11 +77,12 @@ async def test_a_room_can_be_cancelled_at_any_time(
 ) -> None:
     """Within connect, publish, send, playing out and leaving: all of it takes about 0.4 s.
 
-    The identity is always the same, so whoever is left behind would be in the way.
+    Under one identity whoever is left behind would be in the way, and is thrown out by the next;
+    under different ones he would stay.
     """
-    granted = token("bot")
     completed = 0
     for attempt in range(30):
+        granted = token(f"bot-{attempt}" if attempt % 2 else "bot")
         with anyio.move_on_after(attempt * 0.02):
             async with open_livekit(server.url, granted, listener_timeout=0) as session:
                 await session[1].send(AudioFrame(bytes(640), 16000))

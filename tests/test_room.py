@@ -305,13 +305,15 @@ async def test_nobody_listens_for_long(server: Server, token: MakeToken) -> None
 
 
 async def test_the_last_word_is_heard_though_we_leave(server: Server, token: MakeToken) -> None:
-    async with peers.join(server.url, token("peer")) as peer, anyio.create_task_group() as tasks:
-        heard: list[AudioFrame] = []
+    heard: list[AudioFrame] = []
+    async with (
+        open_livekit(server.url, token("listener"), send=False) as (rx, _),
+        anyio.create_task_group() as tasks,
+    ):
 
         async def listen() -> None:
-            async with aclosing(peer.frames()) as frames:
-                async for frame in frames:
-                    heard.append(frame)
+            async for frame in rx:
+                heard.append(frame)
 
         tasks.start_soon(listen)
         async with open_livekit(server.url, token("bot")) as (_, tx):
@@ -319,7 +321,8 @@ async def test_the_last_word_is_heard_though_we_leave(server: Server, token: Mak
             await say(tx, cut(tone(440, SECONDS, 16000), 16000))
         await anyio.sleep(0.3)
         tasks.cancel_scope.cancel()
-    is_the_tone(measure_coded(samples_of(heard), 48000), 440)
+    # Leaving at once costs the listener's session 40 ms.
+    assert measure_coded(samples_of(heard), 16000).duration >= SECONDS - 0.02
 
 
 @pytest.mark.once
