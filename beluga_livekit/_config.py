@@ -127,7 +127,8 @@ def _claims(token: str) -> dict[str, Any]:
     except (ValueError, binascii.Error, RecursionError):
         claims = (None, None)
     if not isinstance(claims[0], dict) or not isinstance(claims[1], dict):
-        raise ConfigError("livekit: the token is no JWT (three base64url parts with dots between)")
+        blank = ", and there is white space around it" if token != token.strip() else ""
+        raise ConfigError(f"livekit: the token is no JWT (three base64url parts){blank}")
     return claims[1]
 
 

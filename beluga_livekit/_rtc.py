@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncGenerator
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import numpy as np
@@ -72,10 +72,15 @@ Publication = rtc.LocalTrackPublication
 
 
 class _Scrub(logging.Filter):
-    """The SDK logs the whole token when the server refuses it."""
+    """The SDK logs the whole token when the server refuses it, and a harmless thing as a warning.
 
-    def filter(self, record: logging.LogRecord) -> Literal[True]:
+    That is a track's handle, which the native side drops before Python's garbage collector does.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
+        if "Attempted to drop unknown FFI handle" in message:
+            return False
         if (scrubbed := scrub(message)) != message:
             record.msg, record.args = scrubbed, ()
         return True

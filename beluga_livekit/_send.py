@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from ._frame import AudioFrame
 from ._mixer import Samples
 
 __all__ = ["SendStream", "Sender"]
+
+_log = logging.getLogger("beluga_livekit")
 
 # The SDK plays in steps of 10 ms; what is shorter sticks in its queue until more comes.
 STEP = _rtc.WIRE_RATE // 100
@@ -38,8 +41,9 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
     def send_nowait(self, item: AudioFrame) -> None:
         if not isinstance(item, AudioFrame):
             raise TypeError(
-                f"tx takes AudioFrames, got {type(item).__name__}; "
-                "wrap raw PCM: AudioFrame(pcm, sample_rate)"
+                "tx takes beluga_livekit.AudioFrame, got "
+                f"{type(item).__module__}.{type(item).__qualname__}; "
+                "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
             )
         try:
             super().send_nowait(item)
@@ -106,9 +110,7 @@ class Sender:
         try:
             while (frame := await self._next()) is not None:
                 if not self._heard.is_set():
-                    with anyio.move_on_after(self._options.listener_timeout):
-                        await self._heard.wait()
-                    self._heard.set()
+                    await self._wait_for_listener()
                 sound = self._converter.push(frame.samples, frame.sample_rate)
                 await self._play(self._framer.push(sound))
                 if self._framer.held >= STEP:
@@ -152,6 +154,14 @@ class Sender:
         self._accept.close()
         if self._source is not None:
             await self._source.aclose()
+
+    async def _wait_for_listener(self) -> None:
+        timeout = self._options.listener_timeout
+        with anyio.move_on_after(timeout) as scope:
+            await self._heard.wait()
+        if scope.cancelled_caught and timeout > 0:
+            _log.warning("livekit: nobody has subscribed within %g s, sending anyway", timeout)
+        self._heard.set()
 
     def _idle(self) -> bool:
         # A send to a waiting pump returns before the pump has run: only a pump that waits, with

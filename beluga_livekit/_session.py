@@ -12,6 +12,7 @@ Leaving, in order: nothing more is accepted; what was accepted is played out (up
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -32,6 +33,8 @@ from ._receive import Receiver
 from ._send import Sender, SendStream
 
 __all__ = ["LiveKitSession", "OpenSession", "SessionStatistics", "open_livekit", "open_loopback"]
+
+_log = logging.getLogger("beluga_livekit")
 
 CLOSED = "livekit: transport is closed"
 RECEIVES_ONLY = (
@@ -133,8 +136,11 @@ class _Background:
         self._leaving = True
         self.sender.finish()
         if self.sender.is_flowing:
-            with anyio.move_on_after(self.options.drain_timeout):
+            with anyio.move_on_after(self.options.drain_timeout) as scope:
                 await self._let_out()
+            if scope.cancelled_caught:
+                seconds = self.options.drain_timeout
+                _log.warning("livekit: left with sound unplayed: %g s were not enough", seconds)
 
     async def _join(self) -> None:
         """Waits for the background, whatever is cancelled meanwhile: it is bounded by itself."""

@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 import time
+import warnings
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +52,7 @@ Floats = NDArray[np.float64]
 app = typer.Typer(
     help="Audio between a LiveKit room and your tasks.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -60,15 +62,16 @@ Url = Annotated[str, typer.Option("--url", envvar="LIVEKIT_URL", help="wss://...
 TokenOption = Annotated[
     str, typer.Option("--token", envvar="LIVEKIT_TOKEN", help="Access token.", show_envvar=True)
 ]
-Key = Annotated[str, typer.Option("--api-key", envvar="LIVEKIT_API_KEY")]
-Secret = Annotated[str, typer.Option("--api-secret", envvar="LIVEKIT_API_SECRET")]
+Key = Annotated[str, typer.Option("--api-key", envvar="LIVEKIT_API_KEY", help="To mint with.")]
+Secret = Annotated[str, typer.Option("--api-secret", envvar="LIVEKIT_API_SECRET", help="Its own.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")]
 
 
 @app.command()
 def demo(
     wav: Annotated[
-        Path | None, typer.Argument(help="What to send. Default: a spoken babble.")
+        Path | None,
+        typer.Argument(help="What to send. Default: a babble.", exists=True, dir_okay=False),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="What came back.")] = Path(
         "beluga-demo.wav"
@@ -86,6 +89,8 @@ def demo(
     another terminal does; with an API key and secret the demo brings its own.
     """
     _log(verbose)
+    if output.suffix != ".wav" or not output.parent.is_dir():
+        raise typer.BadParameter(f"{output} is no WAV file in a folder that exists")
     sound = _speech() if wav is None else _read(wav)
     with _one_line_errors():
         measured = anyio.run(_demo, sound, url, token, api_key, api_secret)
@@ -97,6 +102,8 @@ def demo(
     console.print(f"Listen to it: {output}")
     if not measured.survived:
         console.print("[red]The sound did not survive.[/]")
+        if url and not measured.received.any():
+            console.print("Nobody echoed it: run `beluga-livekit echo` in the same room.")
         raise typer.Exit(1)
 
 
@@ -110,15 +117,17 @@ def echo(url: Url, token: TokenOption, verbose: Verbose = False) -> None:
 
 @app.command()
 def token(
-    api_key: Annotated[str, typer.Option("--api-key", envvar="LIVEKIT_API_KEY")],
-    api_secret: Annotated[str, typer.Option("--api-secret", envvar="LIVEKIT_API_SECRET")],
+    api_key: Key,
+    api_secret: Secret,
     room: Annotated[
         str, typer.Option(help="The room that it lets its holder join.")
     ] = "voice-room",
     identity: Annotated[str, typer.Option(help="Who its holder is.")] = "beluga",
-    hours: Annotated[float, typer.Option(help="How long it is valid.", min=0.01)] = 6.0,
+    hours: Annotated[float, typer.Option(help="How long it is valid.", min=0.01, max=8760)] = 6.0,
 ) -> None:
     """Mint an access token from an API key and secret."""
+    if not room or not identity:
+        raise typer.BadParameter("a token needs a room and an identity")
     print(_mint(api_key, api_secret, room, identity, hours))  # noqa: T201 - it is the output
 
 
@@ -150,7 +159,9 @@ class _one_line_errors:  # noqa: N801 - reads as the statement that it is
 def _mint(key: str, secret: str, room: str, identity: str, hours: float = 1.0) -> str:
     grants = api.VideoGrants(room_join=True, room=room)
     access = api.AccessToken(key, secret).with_identity(identity).with_grants(grants)
-    return access.with_ttl(dt.timedelta(hours=hours)).to_jwt()
+    with warnings.catch_warnings():  # of the short secret that a development server has
+        warnings.simplefilter("ignore")
+        return access.with_ttl(dt.timedelta(hours=hours)).to_jwt()
 
 
 async def _echo_until_stopped(url: str, token: str) -> None:
@@ -256,7 +267,7 @@ async def _measure(session: LiveKitSession, sound: Samples) -> _Measured:
     async def say() -> None:
         nonlocal played
         columns = (TextColumn("Sending"), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=console, transient=True) as progress:
             size = RATE // 50
             for at in progress.track(range(0, len(sound), size), description=""):
                 await tx.send(AudioFrame.from_samples(sound[at : at + size], RATE))

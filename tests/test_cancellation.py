@@ -95,6 +95,20 @@ async def test_a_room_can_be_cancelled_at_any_time(
             await anyio.sleep(0.02)
 
 
+async def test_the_same_identity_again_right_after_a_cancelled_join(
+    server: Server, token: MakeToken
+) -> None:
+    """The old attempt, still under way natively, would land after the new one and throw it out."""
+    for milliseconds in range(5, 65, 10):
+        with anyio.move_on_after(milliseconds / 1000) as scope:
+            async with open_livekit(server.url, token("bot"), send=False):
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        async with open_livekit(server.url, token("bot"), send=False) as session:
+            await anyio.sleep(0.2)
+            assert session.disconnect_reason is None
+
+
 async def test_cancelled_within_a_connect_the_process_lives_on(token: MakeToken) -> None:
     """A server that accepts and never answers: the SDK would end the process after 15 s."""
     accepted = []

@@ -43,6 +43,7 @@ def jwt(header: Any = None, **changes: Any) -> str:
         (URL, b"token", "must be a string, got bytes"),
         (URL, "secret", "no JWT"),
         (URL, "a.b.c", "no JWT"),
+        (URL, jwt() + "\n", "white space around it"),
         (URL, jwt(header=[]), "no JWT"),
         (URL, jwt(video={"room": "voice-room"}), "roomJoin"),
         (URL, jwt(video={"roomJoin": "yes", "room": "voice-room"}), "roomJoin"),

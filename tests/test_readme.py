@@ -28,7 +28,7 @@ Main = Callable[..., Coroutine[Any, Any, None]]
 def main_of(snippet: str) -> Main:
     namespace: dict[str, Any] = {}
     exec(compile(snippet, "README.md", "exec"), namespace)
-    main: Main = namespace["main"]
+    main: Main = next(value for name, value in namespace.items() if name in {"main", "test_it"})
     return main
 
 

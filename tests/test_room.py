@@ -296,12 +296,15 @@ async def test_the_first_word_waits_for_a_listener(server: Server, token: MakeTo
             assert 0.98 <= (await heard_in(heard)).duration <= 1.2
 
 
-async def test_nobody_listens_for_long(server: Server, token: MakeToken) -> None:
+async def test_nobody_listens_for_long(
+    server: Server, token: MakeToken, caplog: pytest.LogCaptureFixture
+) -> None:
     async with open_livekit(server.url, token("bot"), listener_timeout=0.2) as session:
         with anyio.fail_after(DEADLINE):
             await session.send(AudioFrame(bytes(3200), 16000))
             await session.wait_for_playout()
         assert session.statistics().seconds_sent >= 0.1
+    assert "nobody has subscribed within 0.2 s" in caplog.text
 
 
 async def test_the_last_word_is_heard_though_we_leave(server: Server, token: MakeToken) -> None:

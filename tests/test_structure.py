@@ -82,9 +82,8 @@ def test_an_exit_with_native_streams_open_has_the_programs_own_exit_code() -> No
         "from beluga_livekit._config import SessionOptions\n"
         "async def main():\n"
         "    track = _rtc.local_track(_rtc.new_source(SessionOptions()))\n"
-        "    streams = [_rtc.read_track(track, 1) for _ in range(4)]\n"
-        "    for stream in streams:\n"
-        "        await anext(stream)\n"
+        "    streams = [_rtc.rtc.AudioStream(track) for _ in range(8)]\n"
+        "    await anext(streams[0])\n"
         "    sys.exit(7)\n"
         "asyncio.run(main())\n"
     )
