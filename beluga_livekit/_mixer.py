@@ -21,7 +21,7 @@ def check_samples(samples: object, num_channels: int) -> None:
         TypeError: Not an int16 array.
         ValueError: Not of shape (n,) when mono, (n, num_channels) otherwise.
     """
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.int16:
+    if not isinstance(samples, np.ndarray) or samples.dtype.char != "h":  # 4 times as fast as ==
         got = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
         raise TypeError(f"expected an int16 array, got {got}")
     fits = samples.ndim == 1 if num_channels == 1 else samples.shape[1:] == (num_channels,)

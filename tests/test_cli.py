@@ -109,6 +109,7 @@ def test_token_mints_what_a_session_takes() -> None:
 
 
 @pytest.mark.once
+@pytest.mark.flaky(reruns=2)  # see test_room.py
 def test_demo_through_a_real_room_brings_its_own_echo(server: Server, tmp_path: Path) -> None:
     given = {
         "LIVEKIT_URL": server.url,
@@ -132,6 +133,7 @@ def test_demo_through_a_room_where_nobody_echoes_fails(
 
 
 @pytest.mark.anyio
+@pytest.mark.flaky(reruns=2)  # see test_room.py
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_echo_echoes_a_raw_participant_until_it_is_stopped(
     server: Server, token: MakeToken, admin: Admin, number: signal.Signals

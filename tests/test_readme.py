@@ -16,7 +16,7 @@ from conftest import MakeToken
 from livekit_server import Server
 from sound import DEADLINE, hear, measure, samples_of, tone
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]  # see test_room.py
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

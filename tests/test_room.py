@@ -45,7 +45,10 @@ from beluga_livekit import (
     open_livekit,
 )
 
-pytestmark = pytest.mark.anyio
+# What is heard through a room's codec and jitter buffers is measured in real time. A machine that
+# stalls for 50 ms just then, as shared ones do, can be heard; one that does so three times cannot
+# be what is wrong.
+pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]
 
 FORMATS = [(rate, channels) for rate in (8000, 16000, 24000, 44100, 48000) for channels in (1, 2)]
 SECONDS = 1.0
