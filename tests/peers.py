@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import numpy as np
+from anyio.abc import SocketAttribute, SocketStream
 from livekit import rtc
 from numpy.typing import NDArray
 from sound import DEADLINE
@@ -71,3 +72,20 @@ async def join(url: str, token: str, *, channels: int = 1) -> AsyncIterator[Peer
     finally:
         with anyio.CancelScope(shield=True):
             await room.disconnect()
+
+
+@asynccontextmanager
+async def black_hole() -> AsyncIterator[str]:
+    """A fake server, for what no real one does: it accepts, and never answers. Gives its URL."""
+
+    async def accept(stream: SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, accept)
+        yield f"ws://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        tasks.cancel_scope.cancel()

@@ -678,21 +678,11 @@ async def test_what_cannot_be_joined_says_why_in_one_line(
 
 
 async def test_a_server_that_never_answers_is_given_up(token: MakeToken) -> None:
-    async def accept(stream: anyio.abc.SocketStream) -> None:
-        async with stream:
-            await anyio.sleep_forever()
-
-    async with (
-        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-        anyio.create_task_group() as tasks,
-    ):
-        tasks.start_soon(listener.serve, accept)
-        url = f"ws://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+    async with peers.black_hole() as url:
         with pytest.raises(ConnectError, match=f"{url}: no answer within 0.5 s") as caught:
             async with open_livekit(url, token("bot"), connect_timeout=0.5):
                 pass
         assert caught.value.retryable
-        tasks.cancel_scope.cancel()
 
 
 async def test_no_log_shows_the_token(
