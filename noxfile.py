@@ -1,7 +1,7 @@
 """`nox` runs everything.
 
-The tests against a real server, on both loops and with the oldest dependencies; the linter; the
-type checkers; the package itself.
+The tests against a real server, on both loops and with the oldest dependencies; what happens when
+the server breaks; the linter; the type checkers; the package itself.
 """
 
 import re
@@ -34,26 +34,27 @@ def tests(session: nox.Session) -> None:
     """All tests, with warnings as errors and asyncio's debug mode."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    session.run("pytest", "--require-server", *session.posargs)
+    session.run("pytest", "--require-server", "-m", "not fault", *session.posargs)
 
 
 @nox.session
-def uvloop(session: nox.Session) -> None:
-    """What runs on an event loop, on uvloop."""
+def faults(session: nox.Session) -> None:
+    """Servers killed, paused and restarted; the tests wait for most of their time, side by side."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    marks = "anyio and not once"
-    session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *session.posargs)
+    at_once = ("-n", "6", "--dist", "worksteal")
+    session.run("pytest", "--require-server", "-m", "fault", *at_once, *session.posargs)
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """The tests with the oldest dependencies that we say we support."""
+    """The tests with the oldest dependencies that we say we support, and on uvloop."""
     build_server(session)
     lines = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["cli"]
     oldest = sorted({re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines})
     session.install(".[cli]", *groups("test"), *oldest)
-    session.run("pytest", "--require-server", "-m", "not once", *session.posargs)
+    marks = "not once and not fault"
+    session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *session.posargs)
 
 
 @nox.session

@@ -12,8 +12,9 @@ from ._errors import (
 )
 from ._frame import AudioFrame
 from ._mixer import ChannelMixer
+from ._open import attach_room, open_livekit, open_loopback
 from ._resampler import Resampler
-from ._session import LiveKitSession, SessionStatistics, open_livekit, open_loopback
+from ._session import LiveKitSession, SessionStatistics
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "Resampler",
     "SessionStatistics",
     "TransportConfig",
+    "attach_room",
     "open_livekit",
     "open_loopback",
 ]

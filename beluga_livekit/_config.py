@@ -173,6 +173,7 @@ class SessionOptions:
     receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
     send_buffer: float = attrs.field(default=0.05, validator=_seconds(0.02, 1.0))
     connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1, 3600.0))
+    rejoin_timeout: float = attrs.field(default=60.0, validator=_seconds(0.0))
     listener_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     drain_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
     send: bool = attrs.field(default=True, converter=_bool)

@@ -67,6 +67,11 @@ class DisconnectReason(StrEnum):
         """Whether this is how conversations end, rather than a failure."""
         return self in _HANGUPS
 
+    @property
+    def is_retryable(self) -> bool:
+        """Whether joining anew may help: it was the connection or the server, not a decision."""
+        return self in _RETRYABLE
+
 
 # A second participant under our identity (DUPLICATE_IDENTITY) is not among them: it throws the
 # first one out because of a mistake in the deployment, and silence would hide that.
@@ -78,6 +83,18 @@ _HANGUPS = frozenset(
         DisconnectReason.ROOM_CLOSED,
         DisconnectReason.USER_UNAVAILABLE,
         DisconnectReason.USER_REJECTED,
+    }
+)
+
+_RETRYABLE = frozenset(
+    {
+        DisconnectReason.UNKNOWN,  # what the SDK says when its own attempts have come to an end
+        DisconnectReason.SERVER_SHUTDOWN,
+        DisconnectReason.STATE_MISMATCH,
+        DisconnectReason.MIGRATION,
+        DisconnectReason.SIGNAL_CLOSE,
+        DisconnectReason.CONNECTION_TIMEOUT,
+        DisconnectReason.MEDIA_FAILURE,
     }
 )
 

@@ -1,31 +1,56 @@
-"""What connects a session: a room on a server, or its own track played back to it."""
+"""What connects a session: a room on a server, somebody else's room, or its own track."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-import logging
+import random
+import time
 from typing import Any, Protocol
 
 import anyio
 
 from . import _rtc
-from ._config import SessionOptions, Token, read_token
-from ._errors import ConfigError, ConnectError, DisconnectReason, LiveKitError, display_url
+from ._config import Grants, SessionOptions, Token, read_token
+from ._errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectError,
+    DisconnectedError,
+    DisconnectReason,
+    LiveKitError,
+    display_url,
+    scrub,
+)
+from ._log import SessionLog
 from ._receive import Receiver
 from ._send import Sender
+from ._wiring import Wiring
 
-__all__ = ["Link", "LoopbackLink", "RoomLink"]
+__all__ = ["AttachedLink", "Link", "LoopbackLink", "RoomLink"]
 
-_log = logging.getLogger("beluga_livekit")
+# Sound that was played has yet to be encoded, sent, and read out of the far side's jitter buffer.
+# Leaving at once cuts off the end of the last word.
+LINGER = 0.2
+
+# How long, in seconds, to wait before joining anew: anything up to the first, then up to twice as
+# much, and so on up to the last. Everybody whom a server has lost comes back; not at once.
+FIRST_BACKOFF, LAST_BACKOFF = 0.5, 5.0
+# A connection that held this long was one: the next loss begins with the first backoff again.
+STABLE = 30.0
+
+# Whoever owns the room that we are attached to may subscribe to all that is new there, and then
+# it is not for us to unsubscribe. It takes them a round trip.
+OWNERS_PATIENCE = 0.25
 
 
 class Link(Protocol):
     """What a session needs of whatever it is connected to."""
 
-    ended: anyio.Event
-    """Set when the connection is gone for good."""
     reason: DisconnectReason | None
-    """Why, once it is."""
+    """Why the connection is gone for good, once it is."""
+    detail: str
+    """What there is to add to that, if anything."""
     receives_only: bool
     """Whether nothing can be sent, by what was asked for or granted."""
     linger: float
@@ -37,6 +62,9 @@ class Link(Protocol):
     async def join(self, receiver: Receiver, sender: Sender) -> None:
         """Connects the two ends; nothing stays open where it fails."""
 
+    async def run(self) -> None:
+        """Stays connected; returns, with a `reason`, when that has ended for good."""
+
     async def stop_receiving(self) -> None: ...
 
     async def stop_sending(self) -> None: ...
@@ -46,123 +74,203 @@ class Link(Protocol):
 
 
 class RoomLink:
-    """A place in a room, taken with a token."""
+    """A place in a room, taken with a token; and taken again where it is lost."""
 
-    # Sound that was played has yet to be encoded, sent, and read out of the far side's jitter
-    # buffer. Leaving at once cuts off the end of the last word.
-    linger = 0.2
+    linger = LINGER
 
-    def __init__(self, url: str, token: Token, room: str | None, options: SessionOptions) -> None:
+    def __init__(
+        self, url: str, token: Token, room: str | None, options: SessionOptions, log: SessionLog
+    ) -> None:
         self._url = url
         self._token = token
         self._room_name = room
         self._options = options
-        self._room: _rtc.Room | None = None
-        self._publication: _rtc.Publication | None = None
-        self._receiving = True
+        self._log = log
+        self._wiring: Wiring | None = None
+        self._joined = 0.0  # time.monotonic()
+        self._backoff = FIRST_BACKOFF
         self.receives_only = False
-        self.ended = anyio.Event()
         self.reason: DisconnectReason | None = None
+        self.detail = ""
 
     @property
     def room(self) -> _rtc.Room:
-        if self._room is None:
+        return self._current.room
+
+    @property
+    def _current(self) -> Wiring:
+        if self._wiring is None:
             raise LiveKitError("livekit: the room has not been joined yet")
-        return self._room
+        return self._wiring
 
     async def join(self, receiver: Receiver, sender: Sender) -> None:
         self._receiver, self._sender = receiver, sender
-        with anyio.move_on_after(self._options.connect_timeout) as scope:
+        try:
             await self._join()
-        if scope.cancelled_caught:
+        except DisconnectedError as error:
             raise ConnectError(
-                f"livekit: cannot join {display_url(self._url)}: "
-                f"no answer within {self._options.connect_timeout:g} s"
-            )
+                f"livekit: cannot join {display_url(self._url)}: {error.reason}",
+                retryable=error.reason.is_retryable,
+            ) from None
+        self._room_name = self.room.name
+        self._log.info("joined")
 
-    async def _join(self) -> None:
-        token = self._token if isinstance(self._token, str) else await _fresh(self._token)
-        grants = read_token(token, room=self._room_name)
-        room = self._room = _rtc.new_room()
-        self._listen_to(room, self._receiver, self._sender)
-        if self._options.on_room is not None:
-            self._options.on_room(room)
-        await _rtc.join(room, self._url, token, grants, self._options)
-        if room.name != grants.room:
-            raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
-        for publication in self._publications():
-            self._on_published(publication)
-        if self._options.send and grants.can_publish:
-            self._publication = await _rtc.publish(room, self._sender.source, self._options)
-            self._sender.release()
-        else:
-            self.receives_only = True
-            self._sender.finish()
-        _log.info("livekit: joined room %r as %r", room.name, grants.identity)
+    async def run(self) -> None:
+        while self.reason is None:
+            await self._current.ended.wait()
+            self.reason = await self._rejoin(self._current.reason or DisconnectReason.UNKNOWN)
 
     async def stop_receiving(self) -> None:
-        self._receiving = False
-        for publication in self._publications():
-            if _rtc.is_heard(publication):
-                publication.set_subscribed(False)
+        self._current.unsubscribe()
 
     async def stop_sending(self) -> None:
-        if self._publication is not None and not self.ended.is_set():
-            await _rtc.unpublish(self.room, self._publication)
+        await self._current.unpublish()
 
     async def leave(self) -> None:
-        if self._room is None or not self._room.isconnected():
+        if self._wiring is not None:
+            self._wiring.undo()
+            await _rtc.leave(self._wiring.room)
+            self.reason = self.reason or DisconnectReason.CLIENT_INITIATED
+
+    async def _join(self) -> None:
+        """Takes a place in the room, within `connect_timeout`.
+
+        Raises:
+            ConnectError: It could not be taken.
+            DisconnectedError: The room ended meanwhile.
+        """
+        timeout = self._options.connect_timeout
+        with anyio.move_on_after(timeout) as scope:
+            token = self._token if isinstance(self._token, str) else await _fresh(self._token)
+            grants = read_token(token, room=self._room_name)
+            self._log.concerns(grants.identity, grants.room)
+            room = _rtc.new_room()
+            wiring = Wiring(room, self._receiver, self._sender, self._options, self._log)
+            try:
+                await self._enter(wiring, token, grants)
+            except BaseException:
+                wiring.undo()
+                await _rtc.leave(room)
+                raise
+            self._wiring, self._joined = wiring, time.monotonic()
+        if scope.cancelled_caught:
+            raise ConnectError(
+                f"livekit: cannot join {display_url(self._url)}: no answer within {timeout:g} s"
+            )
+
+    async def _enter(self, wiring: Wiring, token: str, grants: Grants) -> None:
+        room, sender = wiring.room, self._sender
+        if self._options.on_room is not None:
+            self._options.on_room(room)
+        with wiring.joining:
+            await _rtc.join(room, self._url, token, grants, self._options)
+            if room.name != grants.room:
+                raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
+            wiring.scan()
+            if self._options.send and grants.can_publish and not sender.is_done:
+                await wiring.publish()
+            else:
+                self.receives_only = True
+                sender.finish()
+        if wiring.reason is not None:
+            raise DisconnectedError(f"livekit: disconnected: {wiring.reason}", reason=wiring.reason)
+
+    async def _rejoin(self, lost: DisconnectReason) -> DisconnectReason | None:
+        """Joins anew after a loss; returns why that is over, where it is."""
+        timeout = self._options.rejoin_timeout
+        if not lost.is_retryable or timeout == 0:
+            return lost
+        self._current.undo()
+        self._log.warning("disconnected: %s; rejoining", lost)
+        start = time.monotonic()
+        if start - self._joined > STABLE:
+            self._backoff = FIRST_BACKOFF
+        why: Exception | None = None
+        with anyio.move_on_after(timeout):
+            while True:
+                await anyio.sleep(random.uniform(0.0, self._backoff))  # noqa: S311 - no secret
+                self._backoff = min(2 * self._backoff, LAST_BACKOFF)
+                try:
+                    await self._join()
+                except (AuthenticationError, ConfigError) as error:  # no other try will mend it
+                    self.detail = f"cannot rejoin: {_text(error)}"
+                    return lost
+                except DisconnectedError as error:
+                    if not error.reason.is_retryable:
+                        return error.reason
+                    why = error
+                except Exception as error:  # noqa: BLE001 - the user's callables fail as networks do
+                    why = error
+                else:
+                    self._log.info("rejoined after %.1f s", time.monotonic() - start)
+                    return None
+                self._log.warning("not rejoined yet: %s", _text(why))
+        self.detail = f"could not rejoin within {timeout:g} s"
+        if why is not None:
+            self.detail += f": {_text(why)}"
+        return lost
+
+
+class AttachedLink:
+    """A room that somebody else has joined, and will leave: it is left as it was found."""
+
+    linger = LINGER
+
+    def __init__(self, room: _rtc.Room, options: SessionOptions, log: SessionLog) -> None:
+        self.room = room
+        self._options = options
+        self._log = log
+        self._wiring: Wiring | None = None
+        self._publishing: asyncio.Task[None] | None = None
+        self.receives_only = False
+        self.reason: DisconnectReason | None = None
+        self.detail = ""
+
+    async def join(self, receiver: Receiver, sender: Sender) -> None:
+        if not self.room.isconnected():
+            raise ConnectError("livekit: the room to attach to is not connected", retryable=False)
+        self._log.concerns(self.room.local_participant.identity, self.room.name)
+        wiring = self._wiring = Wiring(
+            self.room, receiver, sender, self._options, self._log, patience=OWNERS_PATIENCE
+        )
+        wiring.scan()
+        if self._options.send and _rtc.may_publish(self.room):
+            # Cancelled midway, the track would be published all the same, and be nobody's.
+            self._publishing = asyncio.create_task(wiring.publish(), name="beluga_livekit publish")
+            timeout = self._options.connect_timeout
+            with anyio.move_on_after(timeout) as scope, wiring.joining:
+                await asyncio.shield(self._publishing)
+            if wiring.reason is not None:
+                raise ConnectError(f"livekit: cannot attach: {wiring.reason}", retryable=False)
+            if scope.cancelled_caught:
+                raise ConnectError(f"livekit: cannot attach: no answer within {timeout:g} s")
+        else:
+            self.receives_only = True
+            sender.finish()
+        self._log.info("attached")
+
+    async def run(self) -> None:
+        assert self._wiring is not None  # noqa: S101 - for the type checker: it has been joined
+        await self._wiring.ended.wait()
+        self.reason = self._wiring.reason
+
+    async def stop_receiving(self) -> None:
+        if self._wiring is not None:
+            self._wiring.unsubscribe()
+
+    async def stop_sending(self) -> None:
+        if self._wiring is not None:
+            await self._wiring.unpublish()
+
+    async def leave(self) -> None:
+        if self._wiring is None:
             return
-        await _rtc.leave(self._room)
-        if self.reason is None:  # the SDK does not always say so
-            self.reason = DisconnectReason.CLIENT_INITIATED
-
-    def _publications(self) -> list[Any]:
-        participants = self.room.remote_participants.values()
-        return [p for participant in participants for p in participant.track_publications.values()]
-
-    def _listen_to(self, room: _rtc.Room, receiver: Receiver, sender: Sender) -> None:
-        room.on("track_published", self._on_published)
-        room.on("track_subscribed", self._on_subscribed)
-        # Any of these may be all that is said of a track that has gone.
-        room.on("track_unsubscribed", lambda _, publication: receiver.stop(publication.sid))
-        room.on("track_unpublished", lambda publication: receiver.stop(publication.sid))
-        room.on("participant_disconnected", self._on_left)
-        room.on("local_track_subscribed", sender.heard)
-        room.on("reconnecting", self._on_reconnecting)
-        room.on("reconnected", self._on_reconnected)
-        room.on("disconnected", self._on_disconnected)
-
-    def _on_published(self, publication: Any) -> None:
-        if self._receiving and _rtc.is_heard(publication):
-            publication.set_subscribed(True)
-
-    def _on_subscribed(self, track: Any, publication: Any, participant: Any) -> None:
-        if self._receiving and _rtc.is_heard(publication):
-            channels = _rtc.heard_channels(publication)
-            self._receiver.start(track, publication.sid, participant.identity, channels)
-
-    def _on_left(self, participant: Any) -> None:
-        for sid in participant.track_publications:
-            self._receiver.stop(sid)
-
-    def _on_reconnecting(self) -> None:
-        _log.warning("livekit: connection lost, reconnecting")
-        self._sender.hold()
-
-    def _on_reconnected(self) -> None:
-        _log.info("livekit: reconnected")
-        # What was subscribed to while a full reconnect was under way has been lost.
-        for publication in self._publications():
-            if not publication.subscribed:
-                self._on_published(publication)
-        self._sender.release()
-
-    def _on_disconnected(self, reason: Any) -> None:
-        if self.reason is None:
-            self.reason = _rtc.reason_of(reason)
-            _log.info("livekit: disconnected: %s", self.reason)
-            self.ended.set()
+        self._wiring.undo()
+        if self._publishing is not None:
+            await _rtc.settle(self._publishing)
+        await self.stop_receiving()
+        await self.stop_sending()
+        self.reason = self.reason or self._wiring.reason or DisconnectReason.CLIENT_INITIATED
 
 
 class LoopbackLink:
@@ -171,9 +279,10 @@ class LoopbackLink:
     PARTICIPANT = "loopback"
     linger = 0.0
     receives_only = False
+    detail = ""
 
-    def __init__(self) -> None:
-        self.ended = anyio.Event()
+    def __init__(self, log: SessionLog) -> None:
+        self._log = log
         self.reason: DisconnectReason | None = None
 
     @property
@@ -181,6 +290,7 @@ class LoopbackLink:
         raise LiveKitError("livekit: a loopback session has no room")
 
     async def join(self, receiver: Receiver, sender: Sender) -> None:
+        self._log.concerns(self.PARTICIPANT, "no room")
         self._receiver = receiver
         # A track that was never published has no SID, and needs one to be told apart.
         track = _rtc.local_track(sender.source)
@@ -189,6 +299,9 @@ class LoopbackLink:
         sender.heard()
         sender.release()
 
+    async def run(self) -> None:
+        await anyio.sleep_forever()
+
     async def stop_receiving(self) -> None:
         self._receiver.stop(self._sid)
 
@@ -196,9 +309,7 @@ class LoopbackLink:
         """The source goes silent by itself, as a microphone does."""
 
     async def leave(self) -> None:
-        if self.reason is None:
-            self.reason = DisconnectReason.CLIENT_INITIATED
-            self.ended.set()
+        self.reason = DisconnectReason.CLIENT_INITIATED
 
 
 async def _fresh(token: Any) -> str:
@@ -209,3 +320,7 @@ async def _fresh(token: Any) -> str:
     if not isinstance(fresh, str):
         raise ConfigError(f"livekit: the token callable returned {type(fresh).__name__}, not str")
     return fresh
+
+
+def _text(error: Exception) -> str:
+    return scrub(str(error)).removeprefix("livekit: ") or type(error).__name__

@@ -7,7 +7,6 @@ meanwhile arrives at once, and a consumer that is fast must lose nothing of it.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections import defaultdict, deque
@@ -18,10 +17,9 @@ import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ._frame import AudioFrame
+from ._log import SessionLog
 
 __all__ = ["FrameQueue"]
-
-_log = logging.getLogger("beluga_livekit")
 
 # However young it is, more sound than this is not kept: 5.8 MB a channel at 96 kHz.
 MAX_CONTENT = 30.0
@@ -40,10 +38,12 @@ class FrameQueue:
 
     Args:
         max_age: How long a frame may wait, in seconds.
+        log: The session's.
     """
 
-    def __init__(self, max_age: float) -> None:
+    def __init__(self, max_age: float, log: SessionLog) -> None:
         self._max_age = max_age
+        self._log = log
         send, receive = anyio.create_memory_object_stream[AudioFrame](math.inf)
         self._send = send
         self._own = receive.clone()
@@ -92,7 +92,7 @@ class FrameQueue:
         """Drops the oldest, in one synchronous step; a buffer that is not empty has no waiter."""
         if not self._behind:
             self._behind = True
-            _log.warning("livekit: rx was not read for %.1f s, dropping the oldest", self._max_age)
+            self._log.warning("rx was not read for %.1f s, dropping the oldest", self._max_age)
         slack = min(MIN_DROP, self._max_age / 2)
         while len(self._waiting) > 1 and (
             now - self._waiting[0].since > self._max_age - slack

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import aclosing
 
@@ -14,12 +13,11 @@ from . import _rtc
 from ._config import SessionOptions
 from ._converter import Converter, Framer
 from ._frame import AudioFrame
+from ._log import SessionLog
 from ._mixer import Samples
 from ._queue import FrameQueue
 
 __all__ = ["Receiver"]
-
-_log = logging.getLogger("beluga_livekit")
 
 
 class Receiver:
@@ -31,9 +29,10 @@ class Receiver:
     all the receiver does.
     """
 
-    def __init__(self, options: SessionOptions) -> None:
+    def __init__(self, options: SessionOptions, log: SessionLog) -> None:
         self._options = options
-        self.queue = FrameQueue(options.receive_buffer)
+        self._log = log
+        self.queue = FrameQueue(options.receive_buffer, log)
         self._readers: dict[str, anyio.CancelScope] = {}  # by track SID
         self._heard: set[str] = set()  # the tracks of them that have delivered sound
         self._tasks: TaskGroup | None = None
@@ -66,6 +65,11 @@ class Receiver:
             self._readers[sid].cancel()
             self._forget(sid)
 
+    def stop_all(self) -> None:
+        """Stops reading all tracks; from there `queue` gets silence."""
+        for sid in list(self._readers):
+            self.stop(sid)
+
     def close(self) -> None:
         self.queue.close()
 
@@ -92,7 +96,7 @@ class Receiver:
                         for cut in framer.push(converter.push(samples, _rtc.WIRE_RATE)):
                             self._deliver(cut, now, participant, sid)
         except Exception:  # noqa: BLE001 - one bad track must not take the others' sound away
-            _log.exception("livekit: track %s of %r could not be read", sid, participant)
+            self._log.exception("track %s of %r could not be read", sid, participant)
         if stopped.cancelled_caught and (converter.holds_sound or framer.held):
             rest = framer.push(converter.finish())
             if framer.held:

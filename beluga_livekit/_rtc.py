@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator
@@ -29,20 +30,24 @@ __all__ = [
     "WIRE_RATE",
     "AudioSource",
     "Publication",
+    "RemotePublication",
     "Room",
     "Track",
     "capture",
     "check_options",
+    "check_room",
     "heard_channels",
     "is_heard",
     "join",
     "leave",
     "local_track",
+    "may_publish",
     "new_room",
     "new_source",
     "publish",
     "read_track",
     "reason_of",
+    "settle",
     "unpublish",
     "wire_channels",
 ]
@@ -69,6 +74,7 @@ Room = rtc.Room
 AudioSource = rtc.AudioSource
 Track = rtc.LocalAudioTrack | rtc.RemoteAudioTrack
 Publication = rtc.LocalTrackPublication
+RemotePublication = rtc.RemoteTrackPublication
 
 
 class _Scrub(logging.Filter):
@@ -94,6 +100,12 @@ def new_room() -> rtc.Room:
     _ffi.install()
     logging.getLogger("livekit").addFilter(_scrub)  # the same filter is added once only
     return rtc.Room()
+
+
+def check_room(room: object) -> None:
+    """Raises `ConfigError` where this is no room."""
+    if not isinstance(room, rtc.Room):
+        raise ConfigError(f"livekit: expected an rtc.Room, got {type(room).__name__}")
 
 
 def check_options(options: SessionOptions) -> None:
@@ -180,16 +192,34 @@ async def capture(source: rtc.AudioSource, samples: Samples) -> None:
         raise LiveKitError(f"livekit: the SDK took no sound for {CAPTURE_TIMEOUT:g} s")
 
 
+def may_publish(room: rtc.Room) -> bool:
+    """Whether a microphone may be published in a room that has been joined."""
+    granted = room.local_participant.permissions
+    microphone = rtc.TrackSource.SOURCE_MICROPHONE
+    sources = granted.can_publish_sources
+    return granted.can_publish and (not sources or microphone in sources)
+
+
 async def publish(
-    room: rtc.Room, source: rtc.AudioSource, options: SessionOptions
+    room: rtc.Room, track: rtc.LocalAudioTrack, options: SessionOptions
 ) -> rtc.LocalTrackPublication:
     publish_options = options.publish_options
     if publish_options is None:
         publish_options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
     try:
-        return await room.local_participant.publish_track(local_track(source), publish_options)
+        return await room.local_participant.publish_track(track, publish_options)
     except rtc.participant.PublishTrackError as error:
         raise ConnectError(f"livekit: cannot publish: {scrub(error.message)}") from None
+
+
+async def settle(task: asyncio.Task[None]) -> None:
+    """Waits for the SDK to answer, up to `CLOSE_TIMEOUT`, and then no longer; raises nothing."""
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait({task}, timeout=CLOSE_TIMEOUT)
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # whoever cared has been told
 
 
 async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> None:

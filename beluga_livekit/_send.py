@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,11 +14,10 @@ from . import _rtc
 from ._config import SessionOptions
 from ._converter import Converter, Framer
 from ._frame import AudioFrame
+from ._log import SessionLog
 from ._mixer import Samples
 
 __all__ = ["SendStream", "Sender"]
-
-_log = logging.getLogger("beluga_livekit")
 
 # The SDK plays in steps of 10 ms; what is shorter sticks in its queue until more comes.
 STEP = _rtc.WIRE_RATE // 100
@@ -71,10 +69,14 @@ class Sender:
     Args:
         options: The session's.
         why: Returns what a send to an ended session raises.
+        log: The session's.
     """
 
-    def __init__(self, options: SessionOptions, why: Callable[[], Exception]) -> None:
+    def __init__(
+        self, options: SessionOptions, why: Callable[[], Exception], log: SessionLog
+    ) -> None:
         self._options = options
+        self._log = log
         send, self._accept = anyio.create_memory_object_stream[AudioFrame](0)
         self.tx = SendStream(send._state, why)  # noqa: SLF001 - a subclass has no other way in
         send.close()
@@ -109,8 +111,6 @@ class Sender:
         """Plays until tx and its clones are closed, or `finish` was called."""
         try:
             while (frame := await self._next()) is not None:
-                if not self._heard.is_set():
-                    await self._wait_for_listener()
                 sound = self._converter.push(frame.samples, frame.sample_rate)
                 await self._play(self._framer.push(sound))
                 if self._framer.held >= STEP:
@@ -122,6 +122,11 @@ class Sender:
             self._done = True
             self._accept.close()
             self._settled.set()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing will be sent any more."""
+        return self._done
 
     @property
     def is_flowing(self) -> bool:
@@ -140,6 +145,11 @@ class Sender:
         """Somebody listens: the first frame need not wait any longer."""
         self._heard.set()
 
+    def unheard(self) -> None:
+        """Nobody listens, as the track is new: the next frame is a first one."""
+        if self._heard.is_set():
+            self._heard = anyio.Event()
+
     def finish(self) -> None:
         """Accepts nothing more; `run` returns when it has handed over what was accepted."""
         self._accept.close()
@@ -155,12 +165,20 @@ class Sender:
         if self._source is not None:
             await self._source.aclose()
 
+    async def _audience(self) -> None:
+        """Waits for the connection, and for somebody who listens."""
+        while True:
+            await self._flowing.wait()  # where a cancellation is noticed: a capture has no place
+            if self._heard.is_set():
+                return
+            await self._wait_for_listener()
+
     async def _wait_for_listener(self) -> None:
         timeout = self._options.listener_timeout
         with anyio.move_on_after(timeout) as scope:
             await self._heard.wait()
         if scope.cancelled_caught and timeout > 0:
-            _log.warning("livekit: nobody has subscribed within %g s, sending anyway", timeout)
+            self._log.warning("nobody has subscribed within %g s, sending anyway", timeout)
         self._heard.set()
 
     def _idle(self) -> bool:
@@ -198,7 +216,7 @@ class Sender:
 
     async def _play(self, cuts: list[Samples]) -> None:
         for samples in cuts:
-            await self._flowing.wait()
+            await self._audience()
             await _rtc.capture(self.source, samples)
             self._captured += len(samples)
             self.plays_until = time.monotonic() + self.seconds_queued

@@ -24,8 +24,9 @@ from ._config import read_token
 from ._errors import ConfigError, LiveKitError
 from ._frame import AudioFrame
 from ._mixer import Samples
+from ._open import open_livekit, open_loopback
 from ._resampler import Resampler
-from ._session import LiveKitSession, open_livekit, open_loopback
+from ._session import LiveKitSession
 
 try:
     import soundfile

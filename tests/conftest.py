@@ -44,6 +44,16 @@ def room() -> str:
     return f"test-{secrets.token_hex(6)}"
 
 
+def mint(
+    server: Server, room: str, identity: str, *, ttl: float = 600.0, secret: str = "", **grants: Any
+) -> str:
+    """Mints a token; it may join, and what else `grants` says."""
+    granted = api.VideoGrants(**{"room_join": True, "room": room, **grants})
+    access = api.AccessToken(server.api_key, secret or server.api_secret)
+    access = access.with_identity(identity).with_grants(granted)
+    return access.with_ttl(dt.timedelta(seconds=ttl)).to_jwt()
+
+
 MakeToken = Callable[..., str]
 
 
@@ -51,13 +61,10 @@ MakeToken = Callable[..., str]
 def token(server: Server, room: str) -> MakeToken:
     """Mints tokens for this test's room."""
 
-    def mint(identity: str, *, ttl: float = 600.0, secret: str = "", **grants: Any) -> str:
-        granted = api.VideoGrants(**{"room_join": True, "room": room, **grants})
-        access = api.AccessToken(server.api_key, secret or server.api_secret)
-        access = access.with_identity(identity).with_grants(granted)
-        return access.with_ttl(dt.timedelta(seconds=ttl)).to_jwt()
+    def mint_here(identity: str, **grants: Any) -> str:
+        return mint(server, grants.pop("room", room), identity, **grants)
 
-    return mint
+    return mint_here
 
 
 @pytest.fixture

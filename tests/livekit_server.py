@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,21 +20,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import attrs
-
 VERSION = "v1.13.5"
 MODULE = "github.com/livekit/livekit-server/cmd/server"
 START_TIMEOUT = 20.0
 
 
-@attrs.frozen
 class Server:
-    """A running server."""
+    """Where a running server is, and what opens it."""
 
-    url: str
-    api_key: str
-    api_secret: str
-    pid: int | None = None
+    def __init__(self, url: str, api_key: str, api_secret: str) -> None:
+        self.url = url
+        self.api_key = api_key
+        self.api_secret = api_secret
 
 
 def find() -> Path | None:
@@ -82,16 +78,16 @@ def serve() -> Iterator[Server]:
         yield server
 
 
-@contextmanager
-def own() -> Iterator[Server]:
-    """Runs a server on free ports of 127.0.0.1, and kills it, by its pid, at the end."""
-    binary = find()
-    if binary is None:
-        raise FileNotFoundError("python tests/livekit_server.py builds the server")
-    http, tcp, udp = _free_ports(3)
-    secret = "a-secret-of-at-least-32-characters-here"
-    config = f"""
-port: {http}
+class OwnServer(Server):
+    """A server of our own, on ports of its own: to be killed, paused and started again."""
+
+    def __init__(self, binary: Path) -> None:
+        self._http, tcp, udp = _free_ports(3)
+        super().__init__(
+            f"ws://127.0.0.1:{self._http}", "devkey", "a-secret-of-32-characters-or-more"
+        )
+        config = f"""
+port: {self._http}
 bind_addresses: ["127.0.0.1"]
 rtc:
   tcp_port: {tcp}
@@ -103,19 +99,41 @@ rtc:
   stun_servers: ["127.0.0.1:{udp}"]
   enable_loopback_candidate: true
   interfaces: {{includes: [lo]}}
-keys: {{devkey: {secret}}}
+keys: {{{self.api_key}: {self.api_secret}}}
 logging: {{level: error}}
 """
-    process = subprocess.Popen(
-        [binary, "--config-body", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        self._command = [str(binary), "--config-body", config]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        nowhere = subprocess.DEVNULL
+        self._process = subprocess.Popen(self._command, stdout=nowhere, stderr=nowhere)
+        _wait_until_ready(self._http, self._process)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal: SIGSTOP and SIGCONT pause it, SIGTERM lets it say goodbye."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it as a power cut would; `start` brings it back on the same ports."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def own() -> Iterator[OwnServer]:
+    """Runs a server on free ports of 127.0.0.1, and kills it, by its pid, at the end."""
+    binary = find()
+    if binary is None:
+        raise FileNotFoundError("python tests/livekit_server.py builds the server")
+    server = OwnServer(binary)
     try:
-        _wait_until_ready(http, process)
-        yield Server(f"ws://127.0.0.1:{http}", "devkey", secret, process.pid)
+        server.start()
+        yield server
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
+        server.kill()
 
 
 def _cached() -> Path:

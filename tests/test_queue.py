@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from beluga_livekit import AudioFrame
+from beluga_livekit._log import SessionLog
 from beluga_livekit._queue import MAX_CONTENT, FrameQueue
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def queue() -> Iterator[FrameQueue]:
-    queue = FrameQueue(1.0)
+    queue = FrameQueue(1.0, SessionLog())
     yield queue
     queue.close()
     queue.rx.close()

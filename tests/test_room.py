@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import time
 from collections.abc import AsyncIterable
 from contextlib import AsyncExitStack, aclosing
 
 import anyio
-import livekit_server
 import numpy as np
 import peers
 import pytest
@@ -476,30 +473,6 @@ async def test_an_error_in_on_room_leaves_nothing_open(server: Server, token: Ma
             pass
 
 
-@pytest.mark.parametrize("kind", ["SIMULATE_SIGNAL_RECONNECT", "SIMULATE_FULL_RECONNECT"])
-async def test_both_are_heard_again_after_a_reconnect(
-    server: Server, token: MakeToken, kind: str
-) -> None:
-    async with (
-        open_livekit(server.url, token("bot")) as session,
-        peers.join(server.url, token("peer")) as peer,
-    ):
-        await peer.publish()
-        await calm()
-        reconnected = anyio.Event()
-        session.room.on("reconnected", reconnected.set)
-        await session.room.simulate_scenario(rtc.SimulateScenarioKind.Value(kind))
-        with anyio.fail_after(DEADLINE):
-            await reconnected.wait()
-        await calm()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(peer.say, tone(440, SECONDS, 48000))
-            is_the_tone(await heard_in(session[0]), 440)
-        async with anyio.create_task_group() as tasks, aclosing(peer.frames()) as heard:
-            tasks.start_soon(say, session[1], cut(tone(500, SECONDS, 16000), 16000))
-            is_the_tone(await heard_in(heard), 500)
-
-
 async def test_a_handlers_own_room_is_its_own(server: Server, token: MakeToken, room: str) -> None:
     """What a handler starts inherits nothing of the connect that made its room."""
     names: list[str] = []
@@ -590,24 +563,6 @@ async def test_a_speaker_whose_room_is_deleted_ends_without_an_error(
     assert session.disconnect_reason is DisconnectReason.ROOM_DELETED
 
 
-@pytest.mark.once
-async def test_a_server_lost_for_good_is_one_error(token: MakeToken) -> None:
-    """Its process is killed, and the SDK gives up on it after 20 to 30 s."""
-    with livekit_server.own() as mortal:
-        with pytest.raises(DisconnectedError) as caught:
-            async with open_livekit(mortal.url, token("bot"), listener_timeout=0) as session:
-                await session.send(AudioFrame(bytes(640), 16000))
-                assert mortal.pid is not None
-                os.kill(mortal.pid, signal.SIGKILL)
-                with anyio.fail_after(90):
-                    async for _ in session[0]:
-                        pass
-                    while True:
-                        await session.send(AudioFrame(bytes(640), 16000))
-        assert caught.value.reason is session.disconnect_reason
-        assert not caught.value.reason.is_hangup
-
-
 async def test_another_error_is_not_masked_by_the_end(
     server: Server, token: MakeToken, admin: Admin
 ) -> None:
@@ -695,6 +650,6 @@ async def test_no_log_shows_the_token(
             pass
     async with open_livekit(server.url, token("bot")):
         pass
-    assert "joined room" in caplog.text
+    assert "'bot' in '" in caplog.text  # our line for it
     assert "401 Unauthorized" in caplog.text  # the SDK's own lines are here as well
     assert "eyJ" not in caplog.text

@@ -14,6 +14,7 @@ import beluga_livekit
 
 ORDER = [
     "_errors",
+    "_log",
     "_frame",
     "_config",
     "_mixer",
@@ -24,8 +25,11 @@ ORDER = [
     "_queue",
     "_receive",
     "_send",
+    "_wiring",
     "_link",
+    "_background",
     "_session",
+    "_open",
     "pcm",
     "transport",
     "cli",

@@ -1,0 +1,177 @@
+"""The task behind a session.
+
+It has a task group of its own, is started on enter and joined on exit. The body of the `async with`
+is in nobody's task group: it may be left in another task and in any order, and its exceptions leave
+it as they are.
+
+Leaving, in order: nothing more is accepted; what was accepted is played out (up to
+`drain_timeout`, and cancellable); the task is cancelled, leaves the room, and is waited for
+(shielded; each of its awaits is bounded). All stream ends are closed then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import anyio
+
+from ._config import SessionOptions
+from ._errors import DisconnectedError, DisconnectReason, LiveKitError
+from ._link import Link
+from ._log import SessionLog
+from ._receive import Receiver
+from ._send import Sender
+
+__all__ = ["CLOSED", "Background", "first"]
+
+CLOSED = "livekit: transport is closed"
+RECEIVES_ONLY = (
+    "livekit: this session only receives: it was opened with send=False, "
+    "or its token does not let it publish a microphone"
+)
+
+
+class Background:
+    """The task behind a session, and what it works on."""
+
+    def __init__(self, link: Link, options: SessionOptions, log: SessionLog) -> None:
+        self.link = link
+        self.options = options
+        self.receiver = Receiver(options, log)
+        self.sender = Sender(options, self.why, log)
+        self.failure: BaseException | None = None
+        self.closed = False  # left by us
+        self._log = log
+        self._leaving = False  # on the way to that
+        self._connected = False
+        self._ready = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._task = asyncio.create_task(self._run(), name="beluga_livekit session")
+        self._task.add_done_callback(lambda _: self._ready.set())
+
+    @property
+    def reason(self) -> DisconnectReason | None:
+        return self.link.reason
+
+    @property
+    def lost(self) -> bool:
+        """Whether the session has ended in a way that its user has to hear about."""
+        return self.reason is not None and not self.reason.is_hangup
+
+    def why(self) -> Exception:
+        """Returns what a send raises that nobody takes any more."""
+        if not (self.closed or self._leaving):
+            if self.reason is not None or self.failure is not None:
+                return self.disconnected()
+            if self.link.receives_only:
+                return anyio.ClosedResourceError(RECEIVES_ONLY)
+        return anyio.ClosedResourceError(CLOSED)
+
+    def disconnected(self) -> DisconnectedError:
+        reason = self.reason or DisconnectReason.UNKNOWN
+        error = DisconnectedError(f"livekit: disconnected: {self._reason_text()}", reason=reason)
+        error.origin = self
+        return error
+
+    async def start(self) -> None:
+        """Waits until the session is connected.
+
+        Raises:
+            Exception: What it failed with.
+        """
+        await self._ready.wait()
+        if not self._connected:
+            raise self.failure or LiveKitError("livekit: cancelled from outside while joining")
+
+    async def leave(self, *, play_out: bool) -> None:
+        """Ends the session and closes all of its stream ends; a second time does nothing."""
+        try:
+            if play_out and not self.closed:
+                await self._play_out()
+        finally:
+            self.closed = True
+            self._scope.cancel()
+            try:
+                await self._join()
+            finally:
+                self.receiver.queue.rx.close()
+                self.sender.tx.close()
+
+    async def _play_out(self) -> None:
+        """Accepts nothing more, and waits until what was accepted has been heard."""
+        self._leaving = True
+        self.sender.finish()
+        if self.sender.is_flowing:
+            with anyio.move_on_after(self.options.drain_timeout) as scope:
+                await self._let_out()
+            if scope.cancelled_caught:
+                seconds = self.options.drain_timeout
+                self._log.warning("left with sound unplayed: %g s were not enough", seconds)
+
+    async def _join(self) -> None:
+        """Waits for the background, whatever is cancelled meanwhile: it is bounded by itself."""
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not self._task.done():
+                try:
+                    await asyncio.wait({self._task})
+                except asyncio.CancelledError as error:  # asyncio's own, which no scope shields
+                    cancelled = error
+        if not self._task.cancelled() and self.failure is None:
+            self.failure = self._task.exception()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    await tasks.start(self.receiver.run)
+                    await self.link.join(self.receiver, self.sender)
+                    tasks.start_soon(self._send)
+                    tasks.start_soon(self._watch_rx)
+                    self._connected = True
+                    self._ready.set()
+                    await self.link.run()
+                    if self.lost:
+                        self._log.error("lost: %s", self._reason_text())
+                    else:
+                        self._log.info("ended: %s", self._reason_text())
+                    tasks.cancel_scope.cancel()
+        except Exception as error:  # noqa: BLE001 - it is raised where the user is
+            self.failure = first(error)
+        finally:
+            self.receiver.close()
+            with anyio.CancelScope(shield=True):
+                await self.sender.aclose()
+                await self.link.leave()
+
+    def _reason_text(self) -> str:
+        reason = self.reason or DisconnectReason.UNKNOWN
+        return f"{reason} ({self.link.detail})" if self.link.detail else reason
+
+    async def _send(self) -> None:
+        try:
+            await self.sender.run()
+        except Exception as error:
+            self.failure = error  # before those who wait to send are told why
+            raise
+        if not self._leaving:  # the user has closed tx, and goes on listening
+            await self._let_out()
+            await self.link.stop_sending()
+
+    async def _let_out(self) -> None:
+        await self.sender.wait_for_playout()
+        left = self.sender.plays_until + self.link.linger - time.monotonic()
+        await anyio.sleep(max(0.0, left))
+
+    async def _watch_rx(self) -> None:
+        await self.receiver.abandoned.wait()
+        await self.link.stop_receiving()
+
+
+def first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,267 @@
+"""`open_livekit`, `attach_room` and `open_loopback`: a session as an async context manager."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any
+
+from . import _rtc
+from ._background import Background, first
+from ._config import SessionOptions, Token, check_url, read_token
+from ._errors import ConfigError, DisconnectedError, DisconnectReason
+from ._link import AttachedLink, Link, LoopbackLink, RoomLink
+from ._log import SessionLog
+from ._session import LiveKitSession
+
+__all__ = ["OpenSession", "attach_room", "open_livekit", "open_loopback"]
+
+
+class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
+    """What `open_livekit` returns: `async with` it, once."""
+
+    def __init__(self, make_link: Callable[[SessionLog], Link], options: SessionOptions) -> None:
+        self._make_link = make_link
+        self._options = options
+        self._entered = False
+
+    async def __aenter__(self) -> LiveKitSession:
+        if self._entered:
+            raise RuntimeError("livekit: a session is entered once; call open_livekit again")
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigError(
+                "livekit: needs asyncio, anyio's default backend: the LiveKit SDK has no other"
+            ) from None
+        self._entered = True
+        log = SessionLog()
+        background = self._background = Background(self._make_link(log), self._options, log)
+        try:
+            await background.start()
+        except BaseException:
+            await background.leave(play_out=False)
+            raise
+        return LiveKitSession(background)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        await self._background.leave(play_out=error is None)
+        return _verdict(self._background, error)
+
+
+def _verdict(background: Background, error: BaseException | None) -> bool:
+    """Decides what leaves the block; returns whether its error is absorbed."""
+    if error is None:
+        if background.failure is not None:
+            raise background.failure
+        if background.lost:
+            raise background.disconnected()
+        return False
+    if _is_own(error, background):
+        if background.failure is not None:
+            raise background.failure from None
+        if not background.lost:
+            return True
+        if isinstance(error, DisconnectedError):
+            return False
+        raise first(error) from None
+    if background.failure is not None:
+        error.add_note(f"livekit: the session had failed: {background.failure!r}")
+    elif background.reason not in (None, DisconnectReason.CLIENT_INITIATED):
+        error.add_note(f"livekit: the session had been disconnected: {background.reason}")
+    return False
+
+
+def _is_own(error: BaseException, background: Background) -> bool:
+    """Whether this is the session's own DisconnectedError, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_own(inner, background) for inner in error.exceptions)
+    return isinstance(error, DisconnectedError) and error.origin is background
+
+
+def open_livekit(
+    url: str,
+    token: Token,
+    *,
+    room: str | None = None,
+    sample_rate: int = 16_000,
+    num_channels: int = 1,
+    frame_size: int | None = None,
+    receive_buffer: float = 1.0,
+    send_buffer: float = 0.05,
+    connect_timeout: float = 10.0,
+    rejoin_timeout: float = 60.0,
+    listener_timeout: float = 10.0,
+    drain_timeout: float = 5.0,
+    send: bool = True,
+    rtc_config: Any = None,
+    encryption: Any = None,
+    publish_options: Any = None,
+    on_room: Callable[[_rtc.Room], object] | None = None,
+) -> OpenSession:
+    """Joins a room, and gives its sound as a pair of streams.
+
+    ```python
+    async with open_livekit(url, token) as (rx, tx):
+        async for frame in rx:
+            await tx.send(frame)
+    ```
+
+    Args:
+        url: Where the server is: wss://, ws://, https:// or http://.
+        token: An access token, or a callable, sync or async, that returns one: called for every
+            join.
+        room: The room that the token has to be for; without it, whichever room that is.
+        sample_rate: Of the received frames, in Hz, 8000 to 192000. What is sent may have any.
+        num_channels: Of the received frames, 1 to 8. A room carries one or two: more are copies.
+            What is sent may have any; with 1 it travels as mono, with more as stereo. (LiveKit's
+            Python SDK encodes stereo as mono, up to 1.2 at least.)
+        frame_size: Samples per channel in every received frame. Default: 20 ms, to the nearest
+            sample; voice detectors often want 512 at 16 kHz.
+        receive_buffer: How long, in seconds, a frame may wait in rx before it is dropped.
+        send_buffer: How far, in seconds, a producer may be ahead of what is played, 0.02 to 1;
+            rounded to 10 ms.
+        connect_timeout: For joining, in all, in seconds.
+        rejoin_timeout: A lost connection is mended by the SDK; where it has given up (after 20 to
+            30 s), or the server has sent us away for reasons of its own, the session joins the room
+            anew, with a fresh token if `token` is a callable. This is how long, in seconds, it
+            tries; 0 turns it off.
+        listener_timeout: How long the first frame waits for somebody who listens, in seconds.
+        drain_timeout: How long, on a normal exit, accepted sound may take to be played.
+        send: False to receive only.
+        rtc_config: The SDK's `rtc.RtcConfiguration`.
+        encryption: The SDK's `rtc.E2EEOptions`.
+        publish_options: The SDK's `rtc.TrackPublishOptions`.
+        on_room: Called with each `rtc.Room` before it connects, again when the session joins
+            anew: the place to register handlers for data, text and RPC.
+
+    Returns:
+        An async context manager, to be entered once, that gives a `LiveKitSession`.
+
+        Entering raises `ConnectError` where the room could not be joined (`AuthenticationError`
+        where the server refused the token). Leaving raises `DisconnectedError` where the
+        connection was lost for good; a hang-up is no error.
+
+    Raises:
+        ConfigError: An argument is wrong, or the token can be seen to be of no use.
+    """
+    check_url(url)
+    if not callable(token):
+        read_token(token, room=room)
+    options = SessionOptions(
+        sample_rate=sample_rate,
+        num_channels=num_channels,
+        frame_size=frame_size,
+        receive_buffer=receive_buffer,
+        send_buffer=send_buffer,
+        connect_timeout=connect_timeout,
+        rejoin_timeout=rejoin_timeout,
+        listener_timeout=listener_timeout,
+        drain_timeout=drain_timeout,
+        send=send,
+        rtc_config=rtc_config,
+        encryption=encryption,
+        publish_options=publish_options,
+        on_room=on_room,
+    )
+    _rtc.check_options(options)
+    return OpenSession(lambda log: RoomLink(url, token, room, options, log), options)
+
+
+def attach_room(
+    room: _rtc.Room,
+    *,
+    sample_rate: int = 16_000,
+    num_channels: int = 1,
+    frame_size: int | None = None,
+    receive_buffer: float = 1.0,
+    send_buffer: float = 0.05,
+    connect_timeout: float = 10.0,
+    listener_timeout: float = 10.0,
+    drain_timeout: float = 5.0,
+    send: bool = True,
+    publish_options: Any = None,
+) -> OpenSession:
+    """Gives the same session on a room that somebody else has connected, and will disconnect.
+
+    In a job of LiveKit Agents that is `ctx.room`. The session never joins anew, and leaves the room
+    as it was found: its track unpublished, its subscriptions given back, its handlers removed.
+
+    Args:
+        room: The SDK's room, connected.
+        sample_rate: As for `open_livekit`, and so are the others.
+        num_channels: See there.
+        frame_size: See there.
+        receive_buffer: See there.
+        send_buffer: See there.
+        connect_timeout: For publishing, in seconds.
+        listener_timeout: See there.
+        drain_timeout: See there.
+        send: See there.
+        publish_options: See there.
+
+    Returns:
+        An async context manager, to be entered once, that gives a `LiveKitSession`. Entering raises
+        `ConnectError` where the room is not connected.
+
+    Raises:
+        ConfigError: An argument is wrong.
+    """
+    _rtc.check_room(room)
+    options = SessionOptions(
+        sample_rate=sample_rate,
+        num_channels=num_channels,
+        frame_size=frame_size,
+        receive_buffer=receive_buffer,
+        send_buffer=send_buffer,
+        connect_timeout=connect_timeout,
+        listener_timeout=listener_timeout,
+        drain_timeout=drain_timeout,
+        send=send,
+        publish_options=publish_options,
+    )
+    _rtc.check_options(options)
+    return OpenSession(lambda log: AttachedLink(room, options, log), options)
+
+
+def open_loopback(
+    *,
+    sample_rate: int = 16_000,
+    num_channels: int = 1,
+    frame_size: int | None = None,
+    receive_buffer: float = 1.0,
+    send_buffer: float = 0.05,
+    drain_timeout: float = 5.0,
+) -> OpenSession:
+    """Gives the same session with no server: what tx gets, rx hears.
+
+    The sound goes through the SDK's own native audio and through all of our stages, buffers and
+    pacing, so a pipeline can be run and tested anywhere. Its frames' participant is "loopback".
+
+    Args:
+        sample_rate: As for `open_livekit`, and so are the others.
+        num_channels: See there.
+        frame_size: See there.
+        receive_buffer: See there.
+        send_buffer: See there.
+        drain_timeout: See there.
+
+    Raises:
+        ConfigError: An argument is wrong.
+    """
+    options = SessionOptions(
+        sample_rate=sample_rate,
+        num_channels=num_channels,
+        frame_size=frame_size,
+        receive_buffer=receive_buffer,
+        send_buffer=send_buffer,
+        drain_timeout=drain_timeout,
+    )
+    return OpenSession(LoopbackLink, options)

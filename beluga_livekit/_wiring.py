@@ -1,0 +1,175 @@
+"""What happens in one room, told to the two ends of a session; and its microphone there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from . import _rtc
+from ._config import SessionOptions
+from ._errors import DisconnectReason
+from ._log import SessionLog
+from ._receive import Receiver
+from ._send import Sender
+
+__all__ = ["Wiring"]
+
+
+class Wiring:
+    """Ties a room to a receiver and a sender, from its making until `undo`.
+
+    Args:
+        room: Connected, or about to be.
+        receiver: Is told which tracks to read.
+        sender: Is told when to wait; its source is what `publish` publishes.
+        options: The session's.
+        log: The session's.
+        patience: How long, in seconds, whoever owns the room has to subscribe to a new track
+            before we do.
+    """
+
+    def __init__(
+        self,
+        room: _rtc.Room,
+        receiver: Receiver,
+        sender: Sender,
+        options: SessionOptions,
+        log: SessionLog,
+        *,
+        patience: float = 0.0,
+    ) -> None:
+        self.room = room
+        self.ended = anyio.Event()
+        self.reason: DisconnectReason | None = None
+        self.joining = anyio.CancelScope()
+        """For joining: cancelled when the room ends, after which the SDK answers nothing."""
+        self._receiver = receiver
+        self._sender = sender
+        self._options = options
+        self._log = log
+        self._patience = patience
+        self._waiting: dict[str, asyncio.TimerHandle] = {}  # by track SID
+        self._subscribed: dict[str, _rtc.RemotePublication] = {}  # by us
+        self._track: _rtc.Track | None = None
+        self._publication: _rtc.Publication | None = None
+        self._interrupted = 0.0  # time.monotonic() when the connection went away
+        self._handlers: dict[Any, Callable[..., None]] = {
+            "track_published": self._on_published,
+            "track_subscribed": self._on_subscribed,
+            # Any of these may be all that is said of a track that has gone.
+            "track_unsubscribed": self._on_unsubscribed,
+            "track_unpublished": self._on_unpublished,
+            "participant_disconnected": self._on_left,
+            "local_track_subscribed": self._on_heard,
+            "local_track_republished": self._on_republished,
+            "reconnecting": self._on_reconnecting,
+            "reconnected": self._on_reconnected,
+            "disconnected": self._on_disconnected,
+        }
+        for event, handler in self._handlers.items():
+            room.on(event, handler)
+
+    def scan(self) -> None:
+        """Listens to whoever was there before us: no event tells of them."""
+        for participant in self.room.remote_participants.values():
+            for publication in participant.track_publications.values():
+                if publication.track is not None:
+                    self._on_subscribed(publication.track, publication, participant)
+                else:
+                    self._subscribe(publication)
+
+    async def publish(self) -> None:
+        """Publishes the sender's source, and lets it flow."""
+        self._track = _rtc.local_track(self._sender.source)
+        self._sender.unheard()
+        self._publication = await _rtc.publish(self.room, self._track, self._options)
+        self._sender.release()
+
+    async def unpublish(self) -> None:
+        """Takes the microphone away again, where there is one; bounded."""
+        publication, self._publication = self._publication, None
+        if publication is not None and self.room.isconnected():
+            await _rtc.unpublish(self.room, publication)
+
+    def unsubscribe(self) -> None:
+        """Gives back what we have subscribed to."""
+        for publication in self._subscribed.values():
+            if self.room.isconnected():
+                publication.set_subscribed(False)
+        self._subscribed.clear()
+
+    def undo(self) -> None:
+        """Lets go of the room's events and of its tracks."""
+        for event, handler in self._handlers.items():
+            self.room.off(event, handler)
+        self._handlers.clear()
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._receiver.stop_all()
+
+    def _on_published(self, publication: Any) -> None:
+        if self._patience:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(self._patience, self._subscribe, publication)
+            self._waiting[publication.sid] = timer
+        else:
+            self._subscribe(publication)
+
+    def _subscribe(self, publication: Any) -> None:
+        self._waiting.pop(publication.sid, None)
+        wanted = _rtc.is_heard(publication) and not self._receiver.abandoned.is_set()
+        if wanted and not publication.subscribed:
+            publication.set_subscribed(True)
+            self._subscribed[publication.sid] = publication
+
+    def _on_subscribed(self, track: Any, publication: Any, participant: Any) -> None:
+        if _rtc.is_heard(publication):
+            channels = _rtc.heard_channels(publication)
+            self._receiver.start(track, publication.sid, participant.identity, channels)
+
+    def _on_unsubscribed(self, track: Any, publication: Any) -> None:
+        self._receiver.stop(publication.sid)
+
+    def _on_unpublished(self, publication: Any) -> None:
+        self._forget(publication.sid)
+
+    def _on_left(self, participant: Any) -> None:
+        for sid in participant.track_publications:
+            self._forget(sid)
+
+    def _forget(self, sid: str) -> None:
+        self._receiver.stop(sid)
+        self._subscribed.pop(sid, None)
+        if sid in self._waiting:
+            self._waiting.pop(sid).cancel()
+
+    def _on_heard(self, track: Any) -> None:
+        if track is self._track:
+            self._sender.heard()
+
+    def _on_republished(self, publication: Any) -> None:
+        if publication.track is self._track:  # a new track to everybody, who has yet to subscribe
+            self._sender.unheard()
+
+    def _on_reconnecting(self) -> None:
+        self._interrupted = time.monotonic()
+        self._log.warning("connection lost, reconnecting")
+        self._sender.hold()
+
+    def _on_reconnected(self) -> None:
+        self._log.info("reconnected after %.1f s", time.monotonic() - self._interrupted)
+        # What was subscribed to while a full reconnect was under way has been lost.
+        self.scan()
+        if self._publication is not None:
+            self._sender.release()
+
+    def _on_disconnected(self, reason: Any) -> None:
+        if self.reason is None:
+            self.reason = _rtc.reason_of(reason)
+            self._sender.hold()
+            self.joining.cancel()
+            self.ended.set()

@@ -1,0 +1,364 @@
+"""What a session survives, and how it says so where it does not.
+
+These tests break a server of their own and wait, mostly, so several run at once: what they ask is
+whether somebody is heard, and not how well.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+import attrs
+import livekit_server
+import numpy as np
+import pytest
+from conftest import Admin, MakeToken, mint
+from livekit import rtc
+from livekit_server import OwnServer, Server
+from sound import DEADLINE, LOUD, tone
+
+from beluga_livekit import (
+    AudioFrame,
+    DisconnectedError,
+    DisconnectReason,
+    LiveKitSession,
+    open_livekit,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.fault]
+
+# The SDK tries to reconnect by itself for 20 to 30 s, with pauses of up to 7 s; ours, when we join
+# anew, are shorter.
+GIVES_UP = 40.0
+HEARD_AGAIN = 10.0 + 7.0
+
+
+@pytest.fixture
+def mortal() -> Iterator[OwnServer]:
+    """A server for this test alone."""
+    with livekit_server.own() as running:
+        yield running
+
+
+@attrs.define
+class Ear:
+    """Hears a session's rx all the time, as a program does."""
+
+    heard_at: dict[str | None, float] = attrs.field(factory=dict)  # when each was last loud
+    began: float | None = None
+    seconds: float = 0.0
+
+    async def listen(self, session: LiveKitSession) -> None:
+        async for frame in session[0]:
+            now = time.monotonic()
+            if self.began is None:
+                self.began = now - frame.duration
+            self.seconds += frame.duration
+            if (np.abs(frame.samples.astype(np.int32)) > LOUD).any():
+                self.heard_at[frame.participant] = now
+
+    async def hears(self, who: str, since: float, within: float = DEADLINE) -> None:
+        with anyio.fail_after(within):
+            while self.heard_at.get(who, 0.0) <= since:
+                await anyio.sleep(0.02)
+
+    def is_continuous(self) -> bool:
+        """Whether as much was heard as time has passed: nothing missing, nothing doubled."""
+        assert self.began is not None
+        return abs(time.monotonic() - self.began - self.seconds) < 0.5
+
+
+async def talk(session: LiveKitSession) -> None:
+    second = tone(440, 1.0, 16000)
+    while True:
+        for at in range(0, 16000, 320):
+            await session[1].send(AudioFrame.from_samples(second[at : at + 320], 16000))
+
+
+Pair = tuple[LiveKitSession, LiveKitSession]
+
+
+class Conversation:
+    """Two sessions whose users talk and listen all the time."""
+
+    def __init__(self, sessions: Pair) -> None:
+        self.sessions = sessions
+        self.ears = (Ear(), Ear())
+
+    async def goes_on(self, since: float, within: float = DEADLINE) -> None:
+        """Waits until both have heard each other after this moment."""
+        async with anyio.create_task_group() as tasks:
+            for ear, who in zip(self.ears, ("ben", "ann"), strict=True):
+                tasks.start_soon(ear.hears, who, since, within)
+
+
+@asynccontextmanager
+async def conversation(server: Server, room: str) -> AsyncIterator[Conversation]:
+    async with (
+        open_livekit(server.url, mint(server, room, "ann")) as ann,
+        open_livekit(server.url, mint(server, room, "ben")) as ben,
+        anyio.create_task_group() as tasks,
+    ):
+        both = Conversation((ann, ben))
+        for session, ear in zip(both.sessions, both.ears, strict=True):
+            tasks.start_soon(talk, session)
+            tasks.start_soon(ear.listen, session)
+        await both.goes_on(time.monotonic())
+        yield both
+        assert both.ears[0].is_continuous()
+        assert both.ears[1].is_continuous()
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seconds", [45, 1, 10])
+async def test_a_killed_server_that_comes_back(
+    mortal: OwnServer, seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with conversation(mortal, "room") as both:
+        rooms = [session.room for session in both.sessions]
+        mortal.kill()
+        await anyio.sleep(seconds)
+        await anyio.to_thread.run_sync(mortal.start)
+        await both.goes_on(time.monotonic(), HEARD_AGAIN)
+        rejoined = seconds > GIVES_UP
+        for session, room in zip(both.sessions, rooms, strict=True):
+            assert (session.room is not room) is rejoined
+            assert session.disconnect_reason is None
+    assert "'ann' in 'room': connection lost, reconnecting" in caplog.text
+    how = "rejoined" if rejoined else "reconnected"
+    assert f"'ann' in 'room': {how} after " in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [20, 1, 5])
+async def test_a_server_that_hangs_and_goes_on(mortal: OwnServer, seconds: float) -> None:
+    async with conversation(mortal, "room") as both:
+        mortal.signal(signal.SIGSTOP)
+        await anyio.sleep(seconds)
+        mortal.signal(signal.SIGCONT)
+        await both.goes_on(time.monotonic(), HEARD_AGAIN)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "SIMULATE_SIGNAL_RECONNECT",
+        "SIMULATE_FULL_RECONNECT",
+        "SIMULATE_DISCONNECT_SIGNAL_ON_RESUME",
+        "SIMULATE_NODE_FAILURE",
+        "SIMULATE_MIGRATION",
+        "SIMULATE_SERVER_LEAVE",
+    ],
+)
+async def test_whatever_can_be_simulated(server: Server, room: str, kind: str) -> None:
+    async with conversation(server, room) as both:
+        ann, _ = both.sessions
+        gone = anyio.Event()
+        for event in ("reconnecting", "disconnected"):
+            ann.room.on(event, lambda *_: gone.set())
+        before = ann.room
+        await before.simulate_scenario(rtc.SimulateScenarioKind.Value(kind))
+        with anyio.fail_after(DEADLINE):
+            await gone.wait()
+        await anyio.sleep(0.5)  # what was under way has been heard
+        await both.goes_on(time.monotonic())
+        assert (ann.room is before) is (kind != "SIMULATE_SERVER_LEAVE")
+
+
+async def test_a_server_that_is_shut_down_and_comes_back(mortal: OwnServer) -> None:
+    async with conversation(mortal, "room") as both:
+        mortal.signal(signal.SIGTERM)  # a server with participants waits for them
+        mortal.signal(signal.SIGTERM)
+        await anyio.sleep(1)
+        mortal.kill()
+        await anyio.to_thread.run_sync(mortal.start)
+        await both.goes_on(time.monotonic(), HEARD_AGAIN)
+
+
+async def leave_room(session: LiveKitSession) -> None:
+    """The server sends somebody away, with a reason for which it may be asked again."""
+    kind = rtc.SimulateScenarioKind.Value("SIMULATE_SERVER_LEAVE")
+    await session.room.simulate_scenario(kind)
+
+
+async def ended(session: LiveKitSession, within: float = DEADLINE) -> None:
+    with anyio.fail_after(within):
+        async for _ in session[0]:
+            pass
+
+
+async def test_a_rejoin_asks_for_a_token_and_shows_the_room(
+    server: Server, room: str, admin: Admin
+) -> None:
+    asked: list[str] = []
+    shown: list[rtc.Room] = []
+
+    async def token() -> str:
+        asked.append(mint(server, room, "bot"))
+        if len(asked) == 2:
+            raise OSError("the token service cannot be reached")
+        return asked[-1]
+
+    async with open_livekit(server.url, token, room=room, on_room=shown.append) as session:
+        first = session.room
+        await leave_room(session)
+        with anyio.fail_after(DEADLINE):
+            while session.room is first:
+                await anyio.sleep(0.02)
+        assert session.disconnect_reason is None
+        assert await admin.identities() == {"bot"}
+    assert len(asked) == 3
+    assert len(set(map(id, shown))) == 2
+    assert shown[-1] is session.room
+    assert await admin.identities() == set()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda server, room: mint(server, room, "bot", ttl=2.0), "the token has expired"),
+        (lambda server, room: second(server, room, other=True), "for room 'other', not for"),
+        (lambda server, room: second(server, room, secret="x" * 32), "refused the token: .*401"),
+    ],
+    ids=["expired", "another room", "refused"],
+)
+async def test_a_token_with_which_nobody_can_rejoin(
+    server: Server,
+    room: str,
+    make: Callable[[Server, str], str | Callable[[], Awaitable[str]]],
+    message: str,
+) -> None:
+    with pytest.raises(DisconnectedError, match=f"server_shutdown .*rejoin: .*{message}") as caught:
+        async with open_livekit(server.url, make(server, room)) as session:
+            await anyio.sleep(2.5)
+            await leave_room(session)
+            await ended(session)
+            await session.send(AudioFrame(bytes(640), 16000))
+    assert caught.value.reason is DisconnectReason.SERVER_SHUTDOWN
+    assert "eyJ" not in str(caught.value)
+
+
+def second(
+    server: Server, room: str, *, other: bool = False, secret: str = ""
+) -> Callable[[], str]:
+    """A callable whose first token is good."""
+    tokens = iter(
+        [mint(server, room, "bot"), mint(server, "other" if other else room, "bot", secret=secret)]
+    )
+    return lambda: next(tokens)
+
+
+async def test_a_rejoin_can_be_turned_off(server: Server, room: str) -> None:
+    with pytest.raises(DisconnectedError, match=r"disconnected: server_shutdown$"):
+        async with open_livekit(server.url, mint(server, room, "bot"), rejoin_timeout=0) as session:
+            await leave_room(session)
+            await ended(session)
+
+
+@pytest.mark.parametrize("rejoin_timeout", [0.0, 5.0])
+async def test_a_server_lost_for_good_is_one_error(
+    mortal: OwnServer, rejoin_timeout: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DisconnectedError) as caught:
+        async with open_livekit(
+            mortal.url,
+            mint(mortal, "room", "bot"),
+            listener_timeout=0,
+            rejoin_timeout=rejoin_timeout,
+        ) as session:
+            await session.send(AudioFrame(bytes(640), 16000))
+            mortal.kill()
+            start = time.monotonic()
+            await ended(session, GIVES_UP + rejoin_timeout)
+            while True:
+                await session.send(AudioFrame(bytes(640), 16000))
+    assert time.monotonic() - start < GIVES_UP + rejoin_timeout
+    assert caught.value.reason is session.disconnect_reason
+    assert not caught.value.reason.is_hangup
+    if rejoin_timeout:
+        assert "could not rejoin within 5 s: cannot join ws://127.0.0.1:" in str(caught.value)
+    assert [record for record in caplog.records if "'bot' in 'room': lost: " in record.message]
+
+
+@pytest.mark.parametrize("when", ["reconnecting", "rejoining"])
+@pytest.mark.parametrize("how", ["left", "cancelled", "failed"])
+async def test_leaving_without_a_connection_is_quick(
+    mortal: OwnServer, when: str, how: str
+) -> None:
+    start = 0.0
+    with anyio.CancelScope() as scope:
+        try:
+            async with open_livekit(
+                mortal.url, mint(mortal, "room", "bot"), listener_timeout=0, drain_timeout=60
+            ) as session:
+                gone = anyio.Event()
+                event = "reconnecting" if when == "reconnecting" else "disconnected"
+                session.room.on(event, lambda *_: gone.set())  # type: ignore[arg-type]
+                if when == "rejoining":
+                    await leave_room(session)
+                mortal.kill()
+                with anyio.fail_after(DEADLINE):
+                    await gone.wait()
+                with anyio.move_on_after(1):  # the pump holds it, as there is no connection
+                    await session.send(AudioFrame.from_samples(tone(440, 10.0, 16000), 16000))
+                start = time.monotonic()
+                if how == "cancelled":
+                    scope.cancel()
+                    await anyio.sleep_forever()
+                if how == "failed":
+                    1 / 0  # noqa: B018
+        except ZeroDivisionError:
+            assert how == "failed"
+        assert time.monotonic() - start < 5
+        assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
+
+
+async def test_a_closed_tx_stays_closed_after_a_rejoin(
+    server: Server, room: str, token: MakeToken
+) -> None:
+    async with (
+        open_livekit(server.url, token("bot")) as bot,
+        open_livekit(server.url, token("ben")) as ben,
+        anyio.create_task_group() as tasks,
+    ):
+        await bot[1].aclose()
+        ear = Ear()
+        tasks.start_soon(ear.listen, bot)
+        tasks.start_soon(talk, ben)
+        first = bot.room
+        await leave_room(bot)
+        with anyio.fail_after(DEADLINE):
+            while bot.room is first:
+                await anyio.sleep(0.02)
+        await ear.hears("ben", time.monotonic())
+        assert not bot.room.local_participant.track_publications
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_closed_rx_stays_closed_after_a_rejoin(
+    server: Server, room: str, token: MakeToken
+) -> None:
+    async with (
+        open_livekit(server.url, token("bot")) as bot,
+        open_livekit(server.url, token("ben")) as ben,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(talk, ben)
+        await bot[0].receive()
+        await bot[0].aclose()
+        first, ear = bot.room, Ear()
+        await leave_room(bot)
+        tasks.start_soon(ear.listen, ben)
+        tasks.start_soon(talk, bot)
+        with anyio.fail_after(DEADLINE):
+            while bot.room is first:
+                await anyio.sleep(0.02)
+        await ear.hears("bot", time.monotonic())
+        (participant,) = bot.room.remote_participants.values()
+        assert not any(p.subscribed for p in participant.track_publications.values())
+        tasks.cancel_scope.cancel()
