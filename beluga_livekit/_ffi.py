@@ -22,7 +22,7 @@ import logging
 import threading
 import time
 from collections.abc import Hashable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 import anyio
@@ -56,6 +56,9 @@ FALLBACK_WAIT = 40.0
 # it gets it (exit code 134 in 8 of 48 quick exits, in 0 of 60 with this pause). Exit handlers run
 # in reverse order, so this one, registered before the SDK's own, runs after it.
 EXIT_PAUSE = 0.1
+# Before that, connects that nobody waits for any more get this long to land and leave again: what
+# they would leave in the room stays there for 20 s.
+EXIT_DRAIN = 1.0
 
 # Ids of our own requests: far above the ones that the native side counts up from 1.
 _ids = itertools.count(1 << 62)
@@ -136,6 +139,7 @@ def install() -> None:
         if _installed_in is client:
             return
         _installed_in = client
+    atexit.register(_drain)
     request = client.request
 
     def tagged(req: Any) -> Any:
@@ -220,6 +224,15 @@ def _settle(attempt: _Attempt) -> None:
     if _abandoned.get(attempt.place) is attempt:
         del _abandoned[attempt.place]
     attempt.settled.set_result(None)
+
+
+def _drain() -> None:
+    """Runs at exit, when no event loop does any more."""
+    with _lock:
+        pending = {*_attempts.values(), *_abandoned.values(), *_leaving.values()}
+    for attempt in pending:
+        _abandon(attempt)
+    wait([attempt.settled for attempt in pending if attempt.sent], EXIT_DRAIN)
 
 
 def _drop(result: Any) -> None:

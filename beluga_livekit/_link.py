@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 import time
@@ -121,7 +120,7 @@ class RoomLink:
             self.reason = await self._rejoin(self._current.reason or DisconnectReason.UNKNOWN)
 
     async def stop_receiving(self) -> None:
-        self._current.unsubscribe()
+        await self._current.unsubscribe()
 
     async def stop_sending(self) -> None:
         await self._current.unpublish()
@@ -129,6 +128,9 @@ class RoomLink:
     async def leave(self) -> None:
         if self._wiring is not None:
             self._wiring.undo()
+            if not self._wiring.is_interrupted:
+                # Left with a track whose connection is still being made, the SDK keeps its threads.
+                await self._wiring.unpublish()
             await _rtc.leave(self._wiring.room)
             self.reason = self.reason or DisconnectReason.CLIENT_INITIATED
 
@@ -221,7 +223,6 @@ class AttachedLink:
         self._options = options
         self._log = log
         self._wiring: Wiring | None = None
-        self._publishing: asyncio.Task[None] | None = None
         self.receives_only = False
         self.reason: DisconnectReason | None = None
         self.detail = ""
@@ -235,11 +236,9 @@ class AttachedLink:
         )
         wiring.scan()
         if self._options.send and _rtc.may_publish(self.room):
-            # Cancelled midway, the track would be published all the same, and be nobody's.
-            self._publishing = asyncio.create_task(wiring.publish(), name="beluga_livekit publish")
             timeout = self._options.connect_timeout
             with anyio.move_on_after(timeout) as scope, wiring.joining:
-                await asyncio.shield(self._publishing)
+                await wiring.publish()
             if wiring.reason is not None:
                 raise ConnectError(f"livekit: cannot attach: {wiring.reason}", retryable=False)
             if scope.cancelled_caught:
@@ -256,7 +255,7 @@ class AttachedLink:
 
     async def stop_receiving(self) -> None:
         if self._wiring is not None:
-            self._wiring.unsubscribe()
+            await self._wiring.unsubscribe()
 
     async def stop_sending(self) -> None:
         if self._wiring is not None:
@@ -265,11 +264,10 @@ class AttachedLink:
     async def leave(self) -> None:
         if self._wiring is None:
             return
+        with anyio.move_on_after(_rtc.CLOSE_TIMEOUT):
+            await self._wiring.unsubscribe()
         self._wiring.undo()
-        if self._publishing is not None:
-            await _rtc.settle(self._publishing)
-        await self.stop_receiving()
-        await self.stop_sending()
+        await self._wiring.unpublish()
         self.reason = self.reason or self._wiring.reason or DisconnectReason.CLIENT_INITIATED
 
 

@@ -47,7 +47,6 @@ __all__ = [
     "publish",
     "read_track",
     "reason_of",
-    "settle",
     "unpublish",
     "wire_channels",
 ]
@@ -203,23 +202,35 @@ def may_publish(room: rtc.Room) -> bool:
 async def publish(
     room: rtc.Room, track: rtc.LocalAudioTrack, options: SessionOptions
 ) -> rtc.LocalTrackPublication:
+    """Publishes a track; cancelled, it undoes that, in bounded time.
+
+    Raises:
+        ConnectError: The server refused it.
+    """
     publish_options = options.publish_options
     if publish_options is None:
         publish_options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+    publishing = asyncio.create_task(
+        room.local_participant.publish_track(track, publish_options), name="beluga_livekit publish"
+    )
     try:
-        return await room.local_participant.publish_track(track, publish_options)
+        return await asyncio.shield(publishing)
     except rtc.participant.PublishTrackError as error:
         raise ConnectError(f"livekit: cannot publish: {scrub(error.message)}") from None
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await _take_back(room, publishing)
+        raise
 
 
-async def settle(task: asyncio.Task[None]) -> None:
-    """Waits for the SDK to answer, up to `CLOSE_TIMEOUT`, and then no longer; raises nothing."""
-    with anyio.CancelScope(shield=True):
-        await asyncio.wait({task}, timeout=CLOSE_TIMEOUT)
-        task.cancel()
-        await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # whoever cared has been told
+async def _take_back(room: rtc.Room, publishing: asyncio.Task[rtc.LocalTrackPublication]) -> None:
+    """The SDK goes on publishing: if nobody took its answer the track would never be freed."""
+    if room.isconnected():  # it does not answer otherwise
+        await asyncio.wait({publishing}, timeout=CLOSE_TIMEOUT)
+    publishing.cancel()
+    await asyncio.wait({publishing})
+    if not publishing.cancelled() and publishing.exception() is None:
+        await unpublish(room, publishing.result())
 
 
 async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> None:

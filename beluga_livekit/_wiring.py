@@ -54,9 +54,11 @@ class Wiring:
         self._patience = patience
         self._waiting: dict[str, asyncio.TimerHandle] = {}  # by track SID
         self._subscribed: dict[str, _rtc.RemotePublication] = {}  # by us
+        self._unsubscribing = False
+        self._given_back = anyio.Event()
         self._track: _rtc.Track | None = None
         self._publication: _rtc.Publication | None = None
-        self._interrupted = 0.0  # time.monotonic() when the connection went away
+        self._interrupted: float | None = None  # time.monotonic() when the connection went away
         self._handlers: dict[Any, Callable[..., None]] = {
             "track_published": self._on_published,
             "track_subscribed": self._on_subscribed,
@@ -72,6 +74,11 @@ class Wiring:
         }
         for event, handler in self._handlers.items():
             room.on(event, handler)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether nobody is there to answer."""
+        return self._interrupted is not None
 
     def scan(self) -> None:
         """Listens to whoever was there before us: no event tells of them."""
@@ -95,12 +102,17 @@ class Wiring:
         if publication is not None and self.room.isconnected():
             await _rtc.unpublish(self.room, publication)
 
-    def unsubscribe(self) -> None:
-        """Gives back what we have subscribed to."""
-        for publication in self._subscribed.values():
-            if self.room.isconnected():
-                publication.set_subscribed(False)
-        self._subscribed.clear()
+    async def unsubscribe(self) -> None:
+        """Gives back what we have subscribed to, and waits until that is done.
+
+        What is under way cannot be taken back before it is there: the SDK would forget about it.
+        """
+        self._unsubscribing = True
+        for publication in list(self._subscribed.values()):
+            if publication.subscribed:
+                self._give_back(publication)
+        if self._subscribed and not self.ended.is_set():
+            await self._given_back.wait()
 
     def undo(self) -> None:
         """Lets go of the room's events and of its tracks."""
@@ -121,15 +133,23 @@ class Wiring:
 
     def _subscribe(self, publication: Any) -> None:
         self._waiting.pop(publication.sid, None)
-        wanted = _rtc.is_heard(publication) and not self._receiver.abandoned.is_set()
-        if wanted and not publication.subscribed:
+        unwanted = self._unsubscribing or self._receiver.abandoned.is_set()
+        if _rtc.is_heard(publication) and not unwanted and not publication.subscribed:
             publication.set_subscribed(True)
             self._subscribed[publication.sid] = publication
 
     def _on_subscribed(self, track: Any, publication: Any, participant: Any) -> None:
-        if _rtc.is_heard(publication):
+        if self._unsubscribing:
+            self._give_back(publication)
+        elif _rtc.is_heard(publication):
             channels = _rtc.heard_channels(publication)
             self._receiver.start(track, publication.sid, participant.identity, channels)
+
+    def _give_back(self, publication: Any) -> None:
+        if self._subscribed.pop(publication.sid, None) is not None:
+            publication.set_subscribed(False)
+            if not self._subscribed:
+                self._given_back.set()
 
     def _on_unsubscribed(self, track: Any, publication: Any) -> None:
         self._receiver.stop(publication.sid)
@@ -143,7 +163,8 @@ class Wiring:
 
     def _forget(self, sid: str) -> None:
         self._receiver.stop(sid)
-        self._subscribed.pop(sid, None)
+        if self._subscribed.pop(sid, None) is not None and not self._subscribed:
+            self._given_back.set()
         if sid in self._waiting:
             self._waiting.pop(sid).cancel()
 
@@ -161,7 +182,9 @@ class Wiring:
         self._sender.hold()
 
     def _on_reconnected(self) -> None:
-        self._log.info("reconnected after %.1f s", time.monotonic() - self._interrupted)
+        now = time.monotonic()
+        self._log.info("reconnected after %.1f s", now - (self._interrupted or now))
+        self._interrupted = None
         # What was subscribed to while a full reconnect was under way has been lost.
         self.scan()
         if self._publication is not None:
@@ -170,6 +193,8 @@ class Wiring:
     def _on_disconnected(self, reason: Any) -> None:
         if self.reason is None:
             self.reason = _rtc.reason_of(reason)
+            self._interrupted = time.monotonic()
             self._sender.hold()
             self.joining.cancel()
             self.ended.set()
+            self._given_back.set()

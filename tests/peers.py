@@ -63,11 +63,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def join(url: str, token: str, *, channels: int = 1) -> AsyncIterator[Peer]:
+async def join(
+    url: str, token: str, *, channels: int = 1, auto_subscribe: bool = True
+) -> AsyncIterator[Peer]:
     room = rtc.Room()
     peer = Peer(room, channels)
     try:
-        await room.connect(url, token)
+        await room.connect(url, token, rtc.RoomOptions(auto_subscribe=auto_subscribe))
         yield peer
     finally:
         with anyio.CancelScope(shield=True):

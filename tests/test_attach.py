@@ -1,0 +1,166 @@
+"""A session on a room that somebody else has connected: it works there, and leaves no trace."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+import peers
+import pytest
+from checkpoints import cancel_everywhere
+from conftest import Admin, MakeToken
+from livekit import rtc
+from livekit_server import Server
+from sound import DEADLINE, calm, cut, hear, measure, samples_of, say, tone
+
+from beluga_livekit import (
+    AudioFrame,
+    ConfigError,
+    ConnectError,
+    DisconnectedError,
+    DisconnectReason,
+    attach_room,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]
+
+
+def handlers(room: rtc.Room) -> dict[Any, int]:
+    """How many there are for each event, without the SDK's own, one for each track."""
+    counts = {event: len(those) for event, those in room._events.items() if those}
+    return {event: count for event, count in counts.items() if event != "token_refreshed"}
+
+
+def subscribed(room: rtc.Room) -> set[str]:
+    participants = room.remote_participants.values()
+    each = [p for participant in participants for p in participant.track_publications.values()]
+    return {publication.sid for publication in each if publication.subscribed}
+
+
+@pytest.mark.parametrize("auto_subscribe", [True, False])
+async def test_it_hears_and_speaks_and_leaves_no_trace(
+    server: Server, token: MakeToken, auto_subscribe: bool
+) -> None:
+    async with (
+        peers.join(server.url, token("before")) as before,
+        peers.join(server.url, token("bot"), auto_subscribe=auto_subscribe) as owner,
+    ):
+        await before.publish()
+        with anyio.fail_after(DEADLINE):
+            while auto_subscribe and not subscribed(owner.room):
+                await anyio.sleep(0.02)
+        mine = handlers(owner.room)
+        async with attach_room(owner.room) as session:
+            assert session.room is owner.room
+            for who, frequency in [(before, 440), (None, 600)]:
+                async with peers.join(server.url, token("later")) as later:
+                    speaker = who or later
+                    if who is None:
+                        await later.publish()
+                    await calm()
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(speaker.say, tone(frequency, 0.5, 48000))
+                        frames = await hear(session[0])
+                    heard = measure(samples_of(frames), 16000, onset=0.5)
+                    assert heard.frequency == pytest.approx(frequency, abs=2)
+            async with anyio.create_task_group() as tasks, aclosing(before.frames()) as frames_of:
+                tasks.start_soon(say, session[1], cut(tone(500, 0.5, 16000), 16000))
+                heard = measure(samples_of(await hear(frames_of)), 48000, onset=0.5)
+                assert heard.frequency == pytest.approx(500, abs=2)
+        assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
+        assert owner.room.isconnected()
+        assert handlers(owner.room) == mine
+        assert not owner.room.local_participant.track_publications
+        (participant,) = before.room.remote_participants.values()
+        with anyio.fail_after(DEADLINE):
+            while participant.track_publications or bool(subscribed(owner.room)) != auto_subscribe:
+                await anyio.sleep(0.02)
+
+
+async def test_what_the_owner_subscribes_to_stays_so(server: Server, token: MakeToken) -> None:
+    """As a job of LiveKit Agents does that has asked for audio only."""
+    async with peers.join(server.url, token("bot"), auto_subscribe=False) as owner:
+        owner.room.on("track_published", lambda publication: publication.set_subscribed(True))
+        async with (
+            peers.join(server.url, token("ben")) as ben,
+            attach_room(owner.room, send=False) as session,
+        ):
+            await ben.publish()
+            await session.receive()
+            await session.aclose()
+            with pytest.raises(TimeoutError), anyio.fail_after(0.5):
+                while subscribed(owner.room):
+                    await anyio.sleep(0.02)
+
+
+async def test_a_room_that_ends_ends_the_session(
+    server: Server, token: MakeToken, admin: Admin
+) -> None:
+    async with peers.join(server.url, token("bot")) as owner, attach_room(owner.room) as session:
+        await admin.remove("bot")
+        with anyio.fail_after(DEADLINE):
+            async for _ in session[0]:
+                pass
+        with pytest.raises(DisconnectedError):
+            await session.send(AudioFrame(bytes(640), 16000))
+    assert session.disconnect_reason is DisconnectReason.PARTICIPANT_REMOVED
+
+
+async def test_a_room_that_its_owner_leaves_ends_the_session(
+    server: Server, token: MakeToken
+) -> None:
+    async with peers.join(server.url, token("bot")) as owner:
+        async with attach_room(owner.room) as session:
+            await owner.room.disconnect()
+            with anyio.fail_after(DEADLINE):
+                async for _ in session[0]:
+                    pass
+        with pytest.raises(ConnectError, match="is not connected"):
+            async with attach_room(owner.room):
+                pass
+
+
+async def test_no_room_is_an_error_at_once() -> None:
+    with pytest.raises(ConfigError, match="expected an rtc.Room, got str"):
+        attach_room("wss://example.com")  # type: ignore[arg-type]
+    with pytest.raises(ConnectError, match="is not connected"):
+        async with attach_room(rtc.Room()):
+            pass
+
+
+async def test_who_may_not_publish_only_receives(server: Server, token: MakeToken) -> None:
+    async with (
+        peers.join(server.url, token("bot", can_publish=False)) as owner,
+        attach_room(owner.room) as session,
+    ):
+        with pytest.raises(anyio.ClosedResourceError, match="only receives"):
+            await session.send(AudioFrame(bytes(640), 16000))
+
+
+@pytest.mark.once
+async def test_cancelled_anywhere_it_leaves_no_trace(server: Server, token: MakeToken) -> None:
+    async with (
+        peers.join(server.url, token("bot"), auto_subscribe=False) as owner,
+        peers.join(server.url, token("ben")) as ben,
+    ):
+        await ben.publish()
+        mine = handlers(owner.room)
+
+        async def run() -> None:
+            async with attach_room(owner.room, listener_timeout=0) as session:
+                await session.send(AudioFrame(bytes(640), 16000))
+                await session.receive()
+                await session.wait_for_playout()
+
+        async def check() -> None:
+            assert handlers(owner.room) == mine
+            assert not owner.room.local_participant.track_publications
+            assert not [t for t in asyncio.all_tasks() if "beluga" in t.get_name()]
+            (bot,) = ben.room.remote_participants.values()
+            with anyio.fail_after(DEADLINE):
+                while bot.track_publications or subscribed(owner.room):
+                    await anyio.sleep(0.02)
+
+        assert await cancel_everywhere(run, check) > 5

@@ -1,0 +1,109 @@
+"""How a process ends, or goes on, after a join that was given up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import anyio
+import peers
+import pytest
+from conftest import Admin, MakeToken
+from livekit_server import Server
+
+pytestmark = [pytest.mark.anyio, pytest.mark.fault]
+
+GIVES_UP = """
+import sys, anyio
+from beluga_livekit import open_livekit
+
+async def main(url, token, milliseconds):
+    with anyio.move_on_after(float(milliseconds) / 1000):
+        async with open_livekit(url, token):
+            await anyio.sleep_forever()
+
+anyio.run(main, *sys.argv[1:])
+sys.exit(7)
+"""
+
+# Cancelled in each way that there is; then it waits for as long as the SDK takes to kill a process
+# in which nobody has answered the result of a connect (15 s), twice over.
+LIVES_ON = """
+import asyncio, json, os, signal, sys, threading, time, warnings
+import anyio
+from beluga_livekit import open_livekit
+
+url, token = sys.argv[1:]
+
+async def join():
+    async with open_livekit(url, token, connect_timeout=60):
+        pass
+
+async def in_a_scope():
+    with anyio.move_on_after(0.2):
+        await join()
+
+async def as_a_task():
+    task = asyncio.create_task(join())
+    await asyncio.sleep(0.2)
+    task.cancel()
+    await asyncio.wait({task})
+
+async def by_a_signal():
+    asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
+    await join()
+
+took = {}
+for how in (in_a_scope, as_a_task, by_a_signal):
+    start = time.monotonic()
+    try:
+        asyncio.run(how())
+    except KeyboardInterrupt:
+        assert how is by_a_signal
+    took[how.__name__] = time.monotonic() - start - 0.2
+
+loop = asyncio.new_event_loop()  # and one whose loop is closed over its head
+left = loop.create_task(join())
+loop.run_until_complete(asyncio.sleep(0.2))
+loop.close()
+
+print(json.dumps(took), flush=True)
+time.sleep(30)
+print(threading.active_count(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("milliseconds", [5, 10, 20, 30, 40, 60, 80, 120])
+async def test_who_exits_while_joining_leaves_nobody_behind(
+    server: Server, token: MakeToken, admin: Admin, milliseconds: int
+) -> None:
+    command = [sys.executable, "-c", GIVES_UP, server.url, token("bot"), str(milliseconds)]
+    done = await anyio.run_process(command, check=False)
+    assert done.returncode == 7, done.stderr.decode()
+    # Nothing left to land after this; left alone, the server takes 20 s to notice.
+    with anyio.fail_after(10):
+        await anyio.sleep(0.5)
+        while await admin.identities():
+            await anyio.sleep(0.1)
+
+
+async def test_a_process_survives_the_joins_that_it_gave_up(token: MakeToken) -> None:
+    async with (
+        peers.black_hole() as url,
+        await anyio.open_process(
+            [sys.executable, "-c", LIVES_ON, url, token("bot")], stderr=subprocess.DEVNULL
+        ) as process,
+    ):
+        assert process.stdout is not None
+        start = time.monotonic()
+        output = b""
+        async for chunk in process.stdout:
+            output += chunk
+        await process.wait()
+    assert process.returncode == 0
+    took, threads = output.decode().splitlines()
+    assert max(json.loads(took).values()) < 5  # of the 60 s that it might take
+    assert time.monotonic() - start > 30
+    assert int(threads) == 1
