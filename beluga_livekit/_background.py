@@ -146,6 +146,8 @@ class Background:
             with anyio.CancelScope(shield=True):
                 await self.sender.aclose()
                 await self.link.leave()
+            if self._connected and self.reason is DisconnectReason.CLIENT_INITIATED:
+                self._log.info("left")
 
     def _reason_text(self) -> str:
         reason = self.reason or DisconnectReason.UNKNOWN

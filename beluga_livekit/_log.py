@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
 from typing import Any
 
 __all__ = ["SessionLog"]
 
-# Whoever may mint tokens chooses names, of up to some kilobytes and of any characters.
+# Whoever mints tokens chooses names, of up to some kilobytes and of any characters.
 MAX_NAME = 80
 
 
@@ -24,10 +23,9 @@ class SessionLog(logging.LoggerAdapter[logging.Logger]):
 
     def concerns(self, identity: str, room: str) -> None:
         """Says whose lines these are from now on."""
-        who, where = (repr(name[:MAX_NAME]).replace("%", "%%") for name in (identity, room))
-        self._prefix = f"livekit: {who} in {where}: "
+        self._prefix = f"livekit: {identity[:MAX_NAME]!r} in {room[:MAX_NAME]!r}: "
 
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[str, MutableMapping[str, Any]]:
-        return f"{self._prefix}{msg}", kwargs
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Logs a line; all other methods come here."""
+        kwargs.setdefault("stacklevel", 2)
+        super().log(level, f"%s{msg}", self._prefix, *args, **kwargs)

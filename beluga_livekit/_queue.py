@@ -24,8 +24,8 @@ __all__ = ["FrameQueue"]
 # However young it is, more sound than this is not kept: 5.8 MB a channel at 96 kHz.
 MAX_CONTENT = 30.0
 # Dropping replaces the head of the queue, so that it can tell what is missing: done for every
-# frame it would cost 57 us each time, so at least this much goes at once.
-MIN_DROP = 0.1
+# frame it would cost 57 us each time, and more with many speakers. So a tenth goes at once.
+SLACK = 0.1
 
 
 class _Waiting(NamedTuple):
@@ -93,10 +93,9 @@ class FrameQueue:
         if not self._behind:
             self._behind = True
             self._log.warning("rx was not read for %.1f s, dropping the oldest", self._max_age)
-        slack = min(MIN_DROP, self._max_age / 2)
+        max_age, max_content = self._max_age * (1 - SLACK), MAX_CONTENT * (1 - SLACK)
         while len(self._waiting) > 1 and (
-            now - self._waiting[0].since > self._max_age - slack
-            or self._content > MAX_CONTENT - slack
+            now - self._waiting[0].since > max_age or self._content > max_content
         ):
             frame = self._own.receive_nowait()
             self._content -= self._waiting.popleft().duration

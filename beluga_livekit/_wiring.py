@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ from ._receive import Receiver
 from ._send import Sender
 
 __all__ = ["Wiring"]
+
+# Of one participant no more tracks than this are heard at a time; people have one microphone. Each
+# costs CPU, and with a hundred of them the SDK delivers nobody's sound in time.
+MAX_TRACKS = 8
 
 
 class Wiring:
@@ -53,6 +58,7 @@ class Wiring:
         self._log = log
         self._patience = patience
         self._waiting: dict[str, asyncio.TimerHandle] = {}  # by track SID
+        self._heard: defaultdict[str, set[str]] = defaultdict(set)  # track SIDs by identity
         self._subscribed: dict[str, _rtc.RemotePublication] = {}  # by us
         self._unsubscribing = False
         self._given_back = anyio.Event()
@@ -83,11 +89,7 @@ class Wiring:
     def scan(self) -> None:
         """Listens to whoever was there before us: no event tells of them."""
         for participant in self.room.remote_participants.values():
-            for publication in participant.track_publications.values():
-                if publication.track is not None:
-                    self._on_subscribed(publication.track, publication, participant)
-                else:
-                    self._subscribe(publication)
+            self._scan(participant)
 
     async def publish(self) -> None:
         """Publishes the sender's source, and lets it flow."""
@@ -123,27 +125,44 @@ class Wiring:
             timer.cancel()
         self._receiver.stop_all()
 
-    def _on_published(self, publication: Any) -> None:
+    def _scan(self, participant: Any) -> None:
+        for publication in participant.track_publications.values():
+            if publication.track is not None:
+                self._on_subscribed(publication.track, publication, participant)
+            else:
+                self._subscribe(publication, participant)
+
+    def _on_published(self, publication: Any, participant: Any) -> None:
         if self._patience:
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(self._patience, self._subscribe, publication)
+            timer = loop.call_later(self._patience, self._subscribe, publication, participant)
             self._waiting[publication.sid] = timer
         else:
-            self._subscribe(publication)
+            self._subscribe(publication, participant)
 
-    def _subscribe(self, publication: Any) -> None:
+    def _subscribe(self, publication: Any, participant: Any) -> None:
         self._waiting.pop(publication.sid, None)
         unwanted = self._unsubscribing or self._receiver.abandoned.is_set()
-        if _rtc.is_heard(publication) and not unwanted and not publication.subscribed:
+        if not unwanted and not publication.subscribed and self._has_room(publication, participant):
             publication.set_subscribed(True)
             self._subscribed[publication.sid] = publication
 
     def _on_subscribed(self, track: Any, publication: Any, participant: Any) -> None:
         if self._unsubscribing:
             self._give_back(publication)
-        elif _rtc.is_heard(publication):
+        elif self._has_room(publication, participant):
             channels = _rtc.heard_channels(publication)
             self._receiver.start(track, publication.sid, participant.identity, channels)
+
+    def _has_room(self, publication: Any, participant: Any) -> bool:
+        """Whether a publication is to be heard, and there is room for it; takes the room."""
+        if not _rtc.is_heard(publication):
+            return False
+        heard = self._heard[participant.identity]
+        if publication.sid not in heard and len(heard) >= MAX_TRACKS:
+            return False
+        heard.add(publication.sid)
+        return True
 
     def _give_back(self, publication: Any) -> None:
         if self._subscribed.pop(publication.sid, None) is not None:
@@ -154,15 +173,19 @@ class Wiring:
     def _on_unsubscribed(self, track: Any, publication: Any) -> None:
         self._receiver.stop(publication.sid)
 
-    def _on_unpublished(self, publication: Any) -> None:
-        self._forget(publication.sid)
+    def _on_unpublished(self, publication: Any, participant: Any) -> None:
+        self._forget(publication.sid, participant)
+        if len(self._heard[participant.identity]) == MAX_TRACKS - 1:  # somebody may have waited
+            self._scan(participant)
 
     def _on_left(self, participant: Any) -> None:
         for sid in participant.track_publications:
-            self._forget(sid)
+            self._forget(sid, participant)
+        self._heard.pop(participant.identity, None)
 
-    def _forget(self, sid: str) -> None:
+    def _forget(self, sid: str, participant: Any) -> None:
         self._receiver.stop(sid)
+        self._heard[participant.identity].discard(sid)
         if self._subscribed.pop(sid, None) is not None and not self._subscribed:
             self._given_back.set()
         if sid in self._waiting:
