@@ -102,7 +102,7 @@ async def connect(
     Raises:
         rtc.ConnectError: As `Room.connect` does.
     """
-    if not _SUPPORTED:  # pragma: no cover - a release that we have not seen yet
+    if not _SUPPORTED:
         await _connect_and_wait(room, url, token, options)
         return
     install()
@@ -130,7 +130,7 @@ async def connect(
 def install() -> None:
     """Starts the SDK's native side, once per process, with our hooks in it."""
     global _installed_in  # noqa: PLW0603 - as the SDK's client is: one per process
-    if not _SUPPORTED:  # pragma: no cover - a release that we have not seen yet
+    if not _SUPPORTED:
         return
     if FfiClient._instance is None:
         atexit.register(time.sleep, EXIT_PAUSE)
@@ -244,15 +244,14 @@ def _drop(result: Any) -> None:
             FfiHandle(publication.handle.id).dispose()
 
 
-async def _connect_and_wait(
-    room: rtc.Room, url: str, token: str, options: rtc.RoomOptions
-) -> None:  # pragma: no cover - a release that we have not seen yet
+async def _connect_and_wait(room: rtc.Room, url: str, token: str, options: rtc.RoomOptions) -> None:
     task = asyncio.create_task(room.connect(url, token, options))
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         _log.warning("livekit: this SDK release cannot cancel a connect: waiting for it")
-        await asyncio.wait({task}, timeout=FALLBACK_WAIT)
-        with anyio.move_on_after(FALLBACK_WAIT, shield=True), contextlib.suppress(Exception):
-            await room.disconnect()
+        with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
+            await asyncio.wait({task}, timeout=FALLBACK_WAIT)
+            with anyio.move_on_after(FALLBACK_WAIT):
+                await room.disconnect()
         raise

@@ -96,7 +96,7 @@ class Wiring:
         self._track = _rtc.local_track(self._sender.source)
         self._sender.unheard()
         self._publication = await _rtc.publish(self.room, self._track, self._options)
-        self._sender.release()
+        self._release()
 
     async def unpublish(self) -> None:
         """Takes the microphone away again, where there is one; bounded."""
@@ -210,7 +210,11 @@ class Wiring:
         self._interrupted = None
         # What was subscribed to while a full reconnect was under way has been lost.
         self.scan()
-        if self._publication is not None:
+        self._release()
+
+    def _release(self) -> None:
+        """Lets the sender play, if somebody is there to hear it."""
+        if self._publication is not None and self._interrupted is None:
             self._sender.release()
 
     def _on_disconnected(self, reason: Any) -> None:

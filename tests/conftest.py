@@ -80,10 +80,12 @@ class Admin:
         self._client = client
         self._room = room
 
-    async def identities(self) -> set[str]:
+    async def identities(self, *, connected: bool = False) -> set[str]:
+        """Who is in the room; or only those whose connection is complete."""
         request = api.ListParticipantsRequest(room=self._room)
-        listed = await self._client.room.list_participants(request)
-        return {participant.identity for participant in listed.participants}
+        listed = (await self._client.room.list_participants(request)).participants
+        active = api.ParticipantInfo.State.ACTIVE
+        return {each.identity for each in listed if each.state == active or not connected}
 
     async def remove(self, identity: str) -> None:
         request = api.RoomParticipantIdentity(room=self._room, identity=identity)

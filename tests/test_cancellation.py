@@ -16,7 +16,7 @@ from livekit.rtc import _ffi_client
 from livekit_server import Server
 from sound import DEADLINE, cut, tone
 
-from beluga_livekit import AudioFrame, LiveKitSession, open_livekit, open_loopback
+from beluga_livekit import AudioFrame, LiveKitSession, _ffi, open_livekit, open_loopback
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +121,22 @@ async def test_cancelled_within_a_connect_the_process_lives_on(token: MakeToken)
                 pass
         assert scope.cancelled_caught
         await nothing_runs()
+
+
+async def test_an_sdk_that_has_moved_its_private_names_is_waited_for(
+    server: Server, token: MakeToken, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ffi, "_SUPPORTED", False)
+    for milliseconds in (1, 20, 60):
+        with anyio.move_on_after(milliseconds / 1000) as scope:
+            async with open_livekit(server.url, token("bot"), send=False):
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        await nothing_runs()
+    async with open_livekit(server.url, token("bot")) as session:
+        await anyio.sleep(0.2)
+        assert session.disconnect_reason is None
+    assert await admin.identities() == set()
 
 
 @pytest.mark.fault

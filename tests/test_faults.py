@@ -20,10 +20,11 @@ import pytest
 from conftest import Admin, MakeToken, mint
 from livekit import rtc
 from livekit_server import OwnServer, Server
-from sound import DEADLINE, LOUD, tone
+from sound import DEADLINE, LOUD, cut, hear, measure, samples_of, say, tone
 
 from beluga_livekit import (
     AudioFrame,
+    ConnectError,
     DisconnectedError,
     DisconnectReason,
     LiveKitSession,
@@ -133,6 +134,54 @@ async def test_a_killed_server_that_comes_back(
     assert "'ann' in 'room': connection lost, reconnecting" in caplog.text
     how = "rejoined" if rejoined else "reconnected"
     assert f"'ann' in 'room': {how} after " in caplog.text
+
+
+async def test_what_is_said_without_a_connection_is_heard_when_it_is_back(
+    mortal: OwnServer,
+) -> None:
+    """All of it, though both of them come back, each in its own time."""
+    async with (
+        open_livekit(mortal.url, mint(mortal, "room", "ann")) as ann,
+        open_livekit(mortal.url, mint(mortal, "room", "ben")) as ben,
+        anyio.create_task_group() as tasks,
+    ):
+        await say(ann[1], cut(tone(440, 0.2, 16000), 16000))
+        gone = anyio.Event()
+        ann.room.on("reconnecting", gone.set)
+        mortal.kill()
+        await gone.wait()
+        tasks.start_soon(say, ann[1], cut(tone(440, 2.0, 16000), 16000))
+        await anyio.sleep(1)
+        await anyio.to_thread.run_sync(mortal.start)
+        while ben[0].statistics().current_buffer_used:
+            ben[0].receive_nowait()
+        heard = measure(samples_of(await hear(ben[0])), 16000)
+        # What was in the SDK's queue when the server died has been played into nothing.
+        assert heard.duration >= 1.9
+
+
+async def test_a_room_that_is_deleted_while_it_is_joined(
+    server: Server, token: MakeToken, admin: Admin
+) -> None:
+    """The SDK never answers who publishes in a room that has ended."""
+
+    async def delete_when_somebody_is_there() -> None:
+        while not await admin.identities(connected=True):
+            await anyio.sleep(0.001)
+        await admin.delete_room()
+
+    for _ in range(6):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(delete_when_somebody_is_there)
+            with anyio.fail_after(DEADLINE):
+                try:
+                    async with open_livekit(server.url, token("bot"), connect_timeout=60) as bot:
+                        await ended(bot)
+                    reason = str(bot.disconnect_reason)
+                except ConnectError as error:
+                    assert not error.retryable  # noqa: PT017 - either may happen
+                    reason = str(error).rpartition(" ")[2]
+            assert reason in ("room_deleted", "participant_removed")
 
 
 @pytest.mark.parametrize("seconds", [20, 1, 5])

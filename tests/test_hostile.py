@@ -20,6 +20,7 @@ from livekit_server import Server
 from sound import DEADLINE, LOUD, cut, hear, say, tone
 
 from beluga_livekit import AudioFrame, ConnectError, LiveKitSession, open_livekit, open_loopback
+from beluga_livekit._wiring import MAX_TRACKS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault]
 
@@ -106,6 +107,39 @@ async def test_hundreds_of_tracks_that_come_and_go_at_once(
         with anyio.fail_after(DEADLINE):
             while len(asyncio.all_tasks()) > before:
                 await anyio.sleep(0.05)
+        await source.aclose()
+
+
+async def test_of_one_participant_only_some_tracks_are_heard_at_a_time(
+    server: Server, token: MakeToken
+) -> None:
+    async with (
+        open_livekit(server.url, token("bot")) as bot,
+        peers.join(server.url, token("ben")) as ben,
+    ):
+        source = rtc.AudioSource(48000, 1, 100)
+
+        def heard() -> set[str]:
+            (participant,) = bot.room.remote_participants.values()
+            publications = participant.track_publications.values()
+            return {publication.sid for publication in publications if publication.subscribed}
+
+        async def comes_to(count: int) -> None:
+            with anyio.fail_after(DEADLINE):
+                while len(heard()) != count:
+                    await anyio.sleep(0.02)
+            await anyio.sleep(0.2)
+            assert len(heard()) == count
+
+        for number in range(MAX_TRACKS + 3):
+            track = rtc.LocalAudioTrack.create_audio_track(f"{number}", source)
+            await ben.room.local_participant.publish_track(track)
+        await comes_to(MAX_TRACKS)
+        first = heard()
+        await ben.room.local_participant.unpublish_track(first.pop())
+        await anyio.sleep(0.1)
+        await comes_to(MAX_TRACKS)
+        assert len(heard() - first) == 1
         await source.aclose()
 
 
