@@ -31,6 +31,9 @@ RECEIVES_ONLY = (
     "or its token does not let it publish a microphone"
 )
 
+# How long a connection that went away while we played out has to come back.
+RESUME_TIMEOUT = 2.0
+
 
 class Background:
     """The task behind a session, and what it works on."""
@@ -103,11 +106,20 @@ class Background:
         self._leaving = True
         self.sender.finish()
         if self.sender.is_flowing:
-            with anyio.move_on_after(self.options.drain_timeout) as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._give_up, tasks.cancel_scope)
                 await self._let_out()
-            if scope.cancelled_caught:
-                seconds = self.options.drain_timeout
-                self._log.warning("left with sound unplayed: %g s were not enough", seconds)
+                tasks.cancel_scope.cancel()
+
+    async def _give_up(self, playing_out: anyio.CancelScope) -> None:
+        """Ends the playing out that takes too long, or that nobody is there to hear."""
+        seconds = self.options.drain_timeout
+        why = f"{seconds:g} s were not enough"
+        with anyio.move_on_after(seconds):
+            await self.sender.wait_until_held(RESUME_TIMEOUT)
+            why = "there is no connection"
+        self._log.warning("left with sound unplayed: %s", why)
+        playing_out.cancel()
 
     async def _join(self) -> None:
         """Waits for the background, whatever is cancelled meanwhile: it is bounded by itself."""

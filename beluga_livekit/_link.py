@@ -127,6 +127,7 @@ class RoomLink:
 
     async def leave(self) -> None:
         if self._wiring is not None:
+            await self._wiring.settle()
             self._wiring.undo()
             if not self._wiring.is_interrupted:
                 # Left with a track whose connection is still being made, the SDK keeps its threads.
@@ -155,6 +156,11 @@ class RoomLink:
                 await _rtc.leave(room)
                 raise
             self._wiring, self._joined = wiring, time.monotonic()
+            # What the user has closed meanwhile was closed in the room before this one.
+            if self._sender.is_done:
+                await wiring.unpublish()
+            if self._receiver.abandoned.is_set():
+                await wiring.unsubscribe()
         if scope.cancelled_caught:
             raise ConnectError(
                 f"livekit: cannot join {display_url(self._url)}: no answer within {timeout:g} s"
@@ -173,7 +179,7 @@ class RoomLink:
                 await wiring.publish()
             else:
                 self.receives_only = True
-                sender.finish()
+                sender.stop()
         if wiring.reason is not None:
             raise DisconnectedError(f"livekit: disconnected: {wiring.reason}", reason=wiring.reason)
 
@@ -245,7 +251,7 @@ class AttachedLink:
                 raise ConnectError(f"livekit: cannot attach: no answer within {timeout:g} s")
         else:
             self.receives_only = True
-            sender.finish()
+            sender.stop()
         self._log.info("attached")
 
     async def run(self) -> None:
@@ -264,6 +270,7 @@ class AttachedLink:
     async def leave(self) -> None:
         if self._wiring is None:
             return
+        await self._wiring.settle()
         with anyio.move_on_after(_rtc.CLOSE_TIMEOUT):
             await self._wiring.unsubscribe()
         self._wiring.undo()

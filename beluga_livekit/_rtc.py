@@ -37,7 +37,9 @@ __all__ = [
     "check_options",
     "check_room",
     "heard_channels",
+    "is_away",
     "is_heard",
+    "is_over",
     "join",
     "leave",
     "local_track",
@@ -105,6 +107,16 @@ def check_room(room: object) -> None:
     """Raises `ConfigError` where this is no room."""
     if not isinstance(room, rtc.Room):
         raise ConfigError(f"livekit: expected an rtc.Room, got {type(room).__name__}")
+
+
+def is_over(state: Any) -> bool:
+    """Whether this state of a connection is the last one."""
+    return bool(state == rtc.ConnectionState.CONN_DISCONNECTED)
+
+
+def is_away(state: Any) -> bool:
+    """Whether in this state of a connection it is being mended."""
+    return bool(state == rtc.ConnectionState.CONN_RECONNECTING)
 
 
 def check_options(options: SessionOptions) -> None:

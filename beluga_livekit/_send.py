@@ -83,7 +83,9 @@ class Sender:
         self._converter = Converter(_rtc.WIRE_RATE, _rtc.wire_channels(options.num_channels))
         self._framer = Framer(_rtc.WIRE_FRAME)
         self._source: _rtc.AudioSource | None = None
+        self._stopped = anyio.CancelScope()
         self._flowing = anyio.Event()  # replaced while the connection is away
+        self._held = anyio.Event()  # the other way round
         self._heard = anyio.Event()
         self._settled = anyio.Event()  # nothing of a sound is left to be handed to the SDK
         self._patience = 0.0  # seconds
@@ -108,20 +110,24 @@ class Sender:
         return self._source.queued_duration if self._source is not None else 0.0
 
     async def run(self) -> None:
-        """Plays until tx and its clones are closed, or `finish` was called."""
+        """Plays until tx and its clones are closed, or `finish` or `stop` was called."""
         try:
-            while (frame := await self._next()) is not None:
-                sound = self._converter.push(frame.samples, frame.sample_rate)
-                await self._play(self._framer.push(sound))
-                if self._framer.held >= STEP:
-                    rest = self._framer.take()
-                    await self._play([rest[:STEP]])
-                    self._framer.push(rest[STEP:])
-            await self._pad()
+            with self._stopped:
+                await self._play_all()
         finally:
             self._done = True
             self._accept.close()
             self._settled.set()
+
+    async def _play_all(self) -> None:
+        while (frame := await self._next()) is not None:
+            sound = self._converter.push(frame.samples, frame.sample_rate)
+            await self._play(self._framer.push(sound))
+            if self._framer.held >= STEP:
+                rest = self._framer.take()
+                await self._play([rest[:STEP]])
+                self._framer.push(rest[STEP:])
+        await self._pad()
 
     @property
     def is_done(self) -> bool:
@@ -136,10 +142,22 @@ class Sender:
         """The connection is away: keeps what comes instead of playing into nothing."""
         if self._flowing.is_set():
             self._flowing = anyio.Event()
+        self._held.set()
 
     def release(self) -> None:
         """The connection is there, or back."""
+        if self._held.is_set():
+            self._held = anyio.Event()
         self._flowing.set()
+
+    async def wait_until_held(self, seconds: float) -> None:
+        """Waits until the connection is away, and has been for this long."""
+        while True:
+            await self._held.wait()
+            with anyio.move_on_after(seconds):
+                await self._flowing.wait()
+                continue
+            return
 
     def heard(self) -> None:
         """Somebody listens: the first frame need not wait any longer."""
@@ -153,6 +171,11 @@ class Sender:
     def finish(self) -> None:
         """Accepts nothing more; `run` returns when it has handed over what was accepted."""
         self._accept.close()
+
+    def stop(self) -> None:
+        """Accepts nothing more, and drops what was accepted: there is nowhere to play it."""
+        self._accept.close()
+        self._stopped.cancel()
 
     async def wait_for_playout(self) -> None:
         """Waits until what was accepted has left the SDK's queue."""

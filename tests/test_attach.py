@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import aclosing
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import peers
 import pytest
 from checkpoints import cancel_everywhere
@@ -23,8 +25,9 @@ from beluga_livekit import (
     DisconnectReason,
     attach_room,
 )
+from beluga_livekit._rtc import CLOSE_TIMEOUT
 
-pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.anyio
 
 
 def handlers(room: rtc.Room) -> dict[Any, int]:
@@ -48,9 +51,9 @@ async def test_it_hears_and_speaks_and_leaves_no_trace(
         peers.join(server.url, token("bot"), auto_subscribe=auto_subscribe) as owner,
     ):
         await before.publish()
-        with anyio.fail_after(DEADLINE):
-            while auto_subscribe and not subscribed(owner.room):
-                await anyio.sleep(0.02)
+        await (
+            anyio.lowlevel.checkpoint()
+        )  # the owner may have asked to hear this, and not hear it yet
         mine = handlers(owner.room)
         async with attach_room(owner.room) as session:
             assert session.room is owner.room
@@ -120,6 +123,40 @@ async def test_a_room_that_its_owner_leaves_ends_the_session(
         with pytest.raises(ConnectError, match="is not connected"):
             async with attach_room(owner.room):
                 pass
+
+
+async def test_an_owners_broken_handler_does_not_hide_the_end(
+    server: Server, token: MakeToken, admin: Admin
+) -> None:
+    """The SDK calls no other handler of an event after one that has raised TypeError."""
+    async with peers.join(server.url, token("bot")) as owner:
+        owner.room.on("disconnected", lambda _: len(None))  # type: ignore[arg-type]
+        with pytest.raises(DisconnectedError, match="unknown"):  # nobody says why: it is a loss
+            async with attach_room(owner.room) as session:
+                await admin.remove("bot")
+                with anyio.fail_after(DEADLINE):
+                    async for _ in session[0]:
+                        pass
+
+
+async def test_what_the_owner_has_given_back_is_not_waited_for(
+    server: Server, token: MakeToken
+) -> None:
+    async with (
+        peers.join(server.url, token("bot"), auto_subscribe=False) as owner,
+        peers.join(server.url, token("ben")) as ben,
+    ):
+        await ben.publish()
+        async with attach_room(owner.room, send=False) as session:
+            await session.receive()
+            (participant,) = owner.room.remote_participants.values()
+            (publication,) = participant.track_publications.values()
+            publication.set_subscribed(False)
+            with anyio.fail_after(DEADLINE):
+                while publication.subscribed:
+                    await anyio.sleep(0.02)
+            start = time.monotonic()
+        assert time.monotonic() - start < CLOSE_TIMEOUT
 
 
 async def test_no_room_is_an_error_at_once() -> None:

@@ -6,11 +6,13 @@ whether somebody is heard, and not how well.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import attrs
@@ -28,6 +30,7 @@ from beluga_livekit import (
     DisconnectedError,
     DisconnectReason,
     LiveKitSession,
+    _rtc,
     open_livekit,
 )
 from beluga_livekit._rtc import CLOSE_TIMEOUT
@@ -190,6 +193,7 @@ async def test_a_server_that_hangs_and_goes_on(mortal: OwnServer, seconds: float
         mortal.signal(signal.SIGSTOP)
         await anyio.sleep(seconds)
         mortal.signal(signal.SIGCONT)
+        await anyio.sleep(1)  # what was under way has been heard
         await both.goes_on(time.monotonic(), HEARD_AGAIN)
 
 
@@ -204,7 +208,9 @@ async def test_a_server_that_hangs_and_goes_on(mortal: OwnServer, seconds: float
         "SIMULATE_SERVER_LEAVE",
     ],
 )
-async def test_whatever_can_be_simulated(server: Server, room: str, kind: str) -> None:
+async def test_whatever_can_be_simulated(
+    server: Server, room: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with conversation(server, room) as both:
         ann, _ = both.sessions
         gone = anyio.Event()
@@ -217,6 +223,7 @@ async def test_whatever_can_be_simulated(server: Server, room: str, kind: str) -
         await anyio.sleep(0.5)  # what was under way has been heard
         await both.goes_on(time.monotonic())
         assert (ann.room is before) is (kind != "SIMULATE_SERVER_LEAVE")
+    assert "nobody has subscribed" not in caplog.text  # each was told that the other listens
 
 
 async def test_a_server_that_is_shut_down_and_comes_back(mortal: OwnServer) -> None:
@@ -334,6 +341,34 @@ async def test_a_server_lost_for_good_is_one_error(
     assert [record for record in caplog.records if "'bot' in 'room': lost: " in record.message]
 
 
+@pytest.mark.parametrize("milliseconds", [0, 50, 100, 150])
+async def test_leaving_in_the_middle_of_a_reconnect_leaves_nobody_behind(
+    server: Server, token: MakeToken, admin: Admin, milliseconds: int
+) -> None:
+    async with open_livekit(server.url, token("bot")) as session:
+        gone = anyio.Event()
+        session.room.on("reconnecting", gone.set)
+        kind = rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT")
+        await session.room.simulate_scenario(kind)
+        await gone.wait()
+        await anyio.sleep(milliseconds / 1000)
+    await anyio.sleep(0.5)  # for what might come; the server notices only after 17 s
+    assert await admin.identities() == set()
+
+
+async def test_playing_out_ends_with_the_connection(
+    mortal: OwnServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_livekit(
+        mortal.url, mint(mortal, "room", "bot"), listener_timeout=0, drain_timeout=60
+    ) as session:
+        await session.send(AudioFrame.from_samples(tone(440, 50.0, 16000), 16000))
+        start = time.monotonic()
+        asyncio.get_running_loop().call_later(0.5, mortal.kill)
+    assert time.monotonic() - start < 30
+    assert "left with sound unplayed: there is no connection" in caplog.text
+
+
 @pytest.mark.parametrize("when", ["reconnecting", "rejoining"])
 @pytest.mark.parametrize("how", ["left", "cancelled", "failed"])
 async def test_leaving_without_a_connection_is_quick(
@@ -363,8 +398,8 @@ async def test_leaving_without_a_connection_is_quick(
                     1 / 0  # noqa: B018
         except ZeroDivisionError:
             assert how == "failed"
-        assert time.monotonic() - start < CLOSE_TIMEOUT  # nobody's answer was waited for
-        assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
+    assert time.monotonic() - start < CLOSE_TIMEOUT  # nobody's answer was waited for
+    assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
 
 
 async def test_a_closed_tx_stays_closed_after_a_rejoin(
@@ -387,6 +422,57 @@ async def test_a_closed_tx_stays_closed_after_a_rejoin(
         await ear.hears("ben", time.monotonic())
         assert not bot.room.local_participant.track_publications
         tasks.cancel_scope.cancel()
+
+
+async def test_what_is_closed_during_a_rejoin_is_closed_after_it(
+    server: Server, token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining, go_on = anyio.Event(), anyio.Event()
+    publish = _rtc.publish
+
+    async def late(*args: Any) -> rtc.LocalTrackPublication:
+        joining.set()
+        await go_on.wait()
+        return await publish(*args)
+
+    async with (
+        open_livekit(server.url, token("bot")) as bot,
+        open_livekit(server.url, token("ben")),
+    ):
+        first = bot.room
+        monkeypatch.setattr(_rtc, "publish", late)
+        await leave_room(bot)
+        with anyio.fail_after(DEADLINE):
+            await joining.wait()
+            await bot[0].aclose()
+            await bot[1].aclose()
+            await anyio.sleep(0.2)
+            go_on.set()
+            while bot.room is first:
+                await anyio.sleep(0.02)
+            await anyio.sleep(0.3)
+        assert not bot.room.local_participant.track_publications
+        (participant,) = bot.room.remote_participants.values()
+        assert not any(p.subscribed for p in participant.track_publications.values())
+
+
+async def test_a_rejoin_that_may_not_speak_any_more(
+    server: Server, room: str, token: MakeToken
+) -> None:
+    tokens = iter([token("bot"), token("bot", can_publish=False)])
+    async with open_livekit(server.url, lambda: next(tokens), listener_timeout=0) as bot:
+        first, gone = bot.room, anyio.Event()
+        first.on("disconnected", lambda _: gone.set())
+        await leave_room(bot)
+        with anyio.fail_after(DEADLINE):
+            await gone.wait()
+            await bot.send(AudioFrame.from_samples(tone(440, 1.0, 16000), 16000))
+            await bot.wait_for_playout()
+            while bot.room is first:
+                await anyio.sleep(0.02)
+            with pytest.raises(anyio.ClosedResourceError, match="only receives"):
+                while True:
+                    await bot.send(AudioFrame(bytes(640), 16000))
 
 
 async def test_a_closed_rx_stays_closed_after_a_rejoin(
