@@ -136,11 +136,16 @@ def _decode(part: str) -> bytes:
     return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
 
 
-def _seconds(low: float, high: float = math.inf) -> Callable[[Any, Any, object], None]:
+def _seconds(
+    low: float, high: float = math.inf, *, or_none: bool = False
+) -> Callable[[Any, Any, object], None]:
     def check(_: object, attribute: Any, value: object) -> None:
+        if or_none and value is None:
+            return
         if not (is_number(value) and low <= value <= high):
             limits = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
-            raise ConfigError(f"{attribute.name} must be {limits} seconds, got {value!r}")
+            none = ", or None" if or_none else ""
+            raise ConfigError(f"{attribute.name} must be {limits} seconds{none}, got {value!r}")
 
     return check
 
@@ -171,6 +176,7 @@ class SessionOptions:
     num_channels: int = attrs.field(default=1, converter=check_channels)
     frame_size: int | None = attrs.field(default=None, validator=_frame_size)
     receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
+    max_delay: float | None = attrs.field(default=0.04, validator=_seconds(0.0, or_none=True))
     send_buffer: float = attrs.field(default=0.05, validator=_seconds(0.02, 1.0))
     connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1, 3600.0))
     rejoin_timeout: float = attrs.field(default=60.0, validator=_seconds(0.0))

@@ -180,8 +180,9 @@ class RoomLink:
             else:
                 self.receives_only = True
                 sender.stop()
-        if wiring.reason is not None:
-            raise DisconnectedError(f"livekit: disconnected: {wiring.reason}", reason=wiring.reason)
+        if wiring.ended.is_set():
+            reason = wiring.reason or DisconnectReason.UNKNOWN
+            raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)
 
     async def _rejoin(self, lost: DisconnectReason) -> DisconnectReason | None:
         """Joins anew after a loss; returns why that is over, where it is."""
@@ -245,8 +246,9 @@ class AttachedLink:
             timeout = self._options.connect_timeout
             with anyio.move_on_after(timeout) as scope, wiring.joining:
                 await wiring.publish()
-            if wiring.reason is not None:
-                raise ConnectError(f"livekit: cannot attach: {wiring.reason}", retryable=False)
+            if wiring.ended.is_set():
+                why = wiring.reason or "the room has ended"
+                raise ConnectError(f"livekit: cannot attach: {why}", retryable=False)
             if scope.cancelled_caught:
                 raise ConnectError(f"livekit: cannot attach: no answer within {timeout:g} s")
         else:
@@ -257,7 +259,8 @@ class AttachedLink:
     async def run(self) -> None:
         assert self._wiring is not None  # noqa: S101 - for the type checker: it has been joined
         await self._wiring.ended.wait()
-        self.reason = self._wiring.reason
+        # Where nobody says why, the owner has left, which is the owner's business.
+        self.reason = self._wiring.reason or DisconnectReason.CLIENT_INITIATED
 
     async def stop_receiving(self) -> None:
         if self._wiring is not None:

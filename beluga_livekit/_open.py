@@ -95,6 +95,7 @@ def open_livekit(
     num_channels: int = 1,
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
+    max_delay: float | None = 0.04,
     send_buffer: float = 0.05,
     connect_timeout: float = 10.0,
     rejoin_timeout: float = 60.0,
@@ -126,6 +127,11 @@ def open_livekit(
         frame_size: Samples per channel in every received frame. Default: 20 ms, to the nearest
             sample; voice detectors often want 512 at 16 kHz.
         receive_buffer: How long, in seconds, a frame may wait in rx before it is dropped.
+        max_delay: How much of a speaker's sound, in seconds, may wait in rx all the time. A
+            consumer that is later for longer than `receive_buffer` (and 1 s) never catches up, as
+            it passes on in real time what it receives: what it is late by is shed, with a
+            crossfade. One that catches up by itself loses nothing. None: nothing is shed, for
+            recorders and transcribers.
         send_buffer: How far, in seconds, a producer may be ahead of what is played, 0.02 to 1;
             rounded to 10 ms.
         connect_timeout: For joining, in all, in seconds.
@@ -160,6 +166,7 @@ def open_livekit(
         num_channels=num_channels,
         frame_size=frame_size,
         receive_buffer=receive_buffer,
+        max_delay=max_delay,
         send_buffer=send_buffer,
         connect_timeout=connect_timeout,
         rejoin_timeout=rejoin_timeout,
@@ -182,6 +189,7 @@ def attach_room(
     num_channels: int = 1,
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
+    max_delay: float | None = 0.04,
     send_buffer: float = 0.05,
     connect_timeout: float = 10.0,
     listener_timeout: float = 10.0,
@@ -200,6 +208,7 @@ def attach_room(
         num_channels: See there.
         frame_size: See there.
         receive_buffer: See there.
+        max_delay: See there.
         send_buffer: See there.
         connect_timeout: For publishing, in seconds.
         listener_timeout: See there.
@@ -220,6 +229,7 @@ def attach_room(
         num_channels=num_channels,
         frame_size=frame_size,
         receive_buffer=receive_buffer,
+        max_delay=max_delay,
         send_buffer=send_buffer,
         connect_timeout=connect_timeout,
         listener_timeout=listener_timeout,
@@ -237,6 +247,7 @@ def open_loopback(
     num_channels: int = 1,
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
+    max_delay: float | None = 0.04,
     send_buffer: float = 0.05,
     drain_timeout: float = 5.0,
 ) -> OpenSession:
@@ -250,6 +261,7 @@ def open_loopback(
         num_channels: See there.
         frame_size: See there.
         receive_buffer: See there.
+        max_delay: See there.
         send_buffer: See there.
         drain_timeout: See there.
 
@@ -261,6 +273,7 @@ def open_loopback(
         num_channels=num_channels,
         frame_size=frame_size,
         receive_buffer=receive_buffer,
+        max_delay=max_delay,
         send_buffer=send_buffer,
         drain_timeout=drain_timeout,
     )

@@ -1,8 +1,11 @@
-"""`FrameQueue`: the memory stream behind rx, which never makes its writer wait.
+"""`FrameQueue`: the memory stream behind rx, which never makes its writer wait, and heals.
 
 The stream itself is unbounded; a private clone of its receiving end drops what has waited too
 long. A bound on age and not on content: after a stall of the event loop everything that was said
 meanwhile arrives at once, and a consumer that is fast must lose nothing of it.
+
+A consumer that is not fast, as it sends on in real time what it receives, would stay that late for
+ever. It shows: the sound that waits never falls below `max_delay`. Then all but the newest is shed.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import NamedTuple
 
 import anyio
 import attrs
+import numpy as np
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ._frame import AudioFrame
@@ -26,11 +30,16 @@ MAX_CONTENT = 30.0
 # Dropping replaces the head of the queue, so that it can tell what is missing: done for every
 # frame it would cost 57 us each time, and more with many speakers. So a tenth goes at once.
 SLACK = 0.1
+# Whoever has not caught up within this long, in seconds, never will.
+MIN_STANDING = 1.0
+# The crossfade from what was last heard to what is next; shorter is a click, longer an echo.
+FADE = 0.01
 
 
 class _Waiting(NamedTuple):
     since: float
     duration: float
+    track: str | None
 
 
 class FrameQueue:
@@ -38,22 +47,26 @@ class FrameQueue:
 
     Args:
         max_age: How long a frame may wait, in seconds.
+        max_delay: How much sound of a track may wait all the time, in seconds; None: any.
         log: The session's.
     """
 
-    def __init__(self, max_age: float, log: SessionLog) -> None:
+    def __init__(self, max_age: float, max_delay: float | None, log: SessionLog) -> None:
         self._max_age = max_age
+        self._max_delay = math.inf if max_delay is None else max_delay
         self._log = log
         send, receive = anyio.create_memory_object_stream[AudioFrame](math.inf)
         self._send = send
         self._own = receive.clone()
         self.rx: MemoryObjectReceiveStream[AudioFrame] = receive
         self._waiting: deque[_Waiting] = deque()
-        self._content = 0.0
+        self._content: defaultdict[str | None, float] = defaultdict(float)  # seconds, by track
         self._lost: defaultdict[str | None, float] = defaultdict(float)
         self._behind = False
+        self._standing_since = 0.0
         self.frames_dropped = 0
         self.seconds_dropped = 0.0
+        self.seconds_shed = 0.0
 
     @property
     def has_reader(self) -> bool:
@@ -61,21 +74,31 @@ class FrameQueue:
 
     @property
     def seconds_waiting(self) -> float:
+        """The sound that waits, of all tracks."""
         self._forget_taken()
-        return self._content
+        return sum(self._content.values())
+
+    @property
+    def delay(self) -> float:
+        """The sound that waits, of the track of which most does: how late a reader hears it."""
+        self._forget_taken()
+        return max(self._content.values(), default=0.0)
 
     def put(self, frame: AudioFrame) -> None:
-        """Adds a frame, and drops the oldest where they have waited for too long."""
+        """Adds a frame; drops the oldest where they have waited for too long, or too many stand."""
         now = time.monotonic()
-        self._forget_taken()
+        if self.delay < self._max_delay:
+            self._standing_since = now
         if not self._waiting:
-            self._behind, self._content = False, 0.0
+            self._behind = False
         if lost := self._lost.pop(frame.track_sid, 0.0):
             frame = attrs.evolve(frame, lost=frame.lost + lost)
         self._send.send_nowait(frame)
-        self._waiting.append(_Waiting(now, frame.duration))
-        self._content += frame.duration
-        if now - self._waiting[0].since > self._max_age or self._content > MAX_CONTENT:
+        self._waiting.append(_Waiting(now, frame.duration, frame.track_sid))
+        self._content[frame.track_sid] += frame.duration
+        if now - self._standing_since >= max(self._max_age, MIN_STANDING):
+            self._shed(now)
+        elif now - self._waiting[0].since > self._max_age or self.seconds_waiting > MAX_CONTENT:
             self._drop(now)
 
     def close(self) -> None:
@@ -86,22 +109,72 @@ class FrameQueue:
     def _forget_taken(self) -> None:
         used = self._own.statistics().current_buffer_used
         while len(self._waiting) > used:
-            self._content -= self._waiting.popleft().duration
+            self._forget(self._waiting.popleft())
+
+    def _forget(self, taken: _Waiting) -> None:
+        self._content[taken.track] -= taken.duration
+        if self._content[taken.track] < taken.duration / 2:  # nothing, but for rounding
+            del self._content[taken.track]
+
+    # Both take out and put back in one synchronous step; a buffer that is not empty has no waiter.
 
     def _drop(self, now: float) -> None:
-        """Drops the oldest, in one synchronous step; a buffer that is not empty has no waiter."""
-        if not self._behind:
-            self._behind = True
-            self._log.warning("rx was not read for %.1f s, dropping the oldest", self._max_age)
+        """Drops the oldest."""
+        self._tell("rx was not read for %.1f s, dropping the oldest", self._max_age)
         max_age, max_content = self._max_age * (1 - SLACK), MAX_CONTENT * (1 - SLACK)
         while len(self._waiting) > 1 and (
-            now - self._waiting[0].since > max_age or self._content > max_content
+            now - self._waiting[0].since > max_age or self.seconds_waiting > max_content
         ):
-            frame = self._own.receive_nowait()
-            self._content -= self._waiting.popleft().duration
-            self._lost[frame.track_sid] += frame.lost + frame.duration
-            self.frames_dropped += 1
-            self.seconds_dropped += frame.duration
+            self._forget(self._waiting[0])
+            self._waiting.popleft()
+            self._lose(self._own.receive_nowait())
         for frame in [self._own.receive_nowait() for _ in self._waiting]:
             lost = self._lost.pop(frame.track_sid, 0.0)
             self._send.send_nowait(attrs.evolve(frame, lost=frame.lost + lost) if lost else frame)
+
+    def _shed(self, now: float) -> None:
+        """Keeps the newest frame of each track, which the reader hears after a crossfade."""
+        self._standing_since = now
+        newest: dict[str | None, AudioFrame] = {}
+        oldest: dict[str | None, AudioFrame] = {}
+        before = self.seconds_dropped
+        for _ in range(len(self._waiting)):
+            frame = self._own.receive_nowait()
+            oldest.setdefault(frame.track_sid, frame)
+            if (older := newest.pop(frame.track_sid, None)) is not None:
+                self._lose(older)
+            newest[frame.track_sid] = frame
+        shed = self.seconds_dropped - before
+        self.seconds_shed += shed
+        self._tell("rx is read in real time but late: %.2f s shed", shed)
+        since = {waiting.track: waiting.since for waiting in self._waiting}
+        self._waiting.clear()
+        self._content.clear()
+        for track, frame in newest.items():
+            if (lost := self._lost.pop(track, 0.0)) > 0.0:
+                data = _crossfade(oldest[track], frame)
+                frame = attrs.evolve(frame, data=data, lost=frame.lost + lost)  # noqa: PLW2901
+            self._send.send_nowait(frame)
+            self._waiting.append(_Waiting(since[track], frame.duration, track))
+            self._content[track] = frame.duration
+
+    def _lose(self, frame: AudioFrame) -> None:
+        self._lost[frame.track_sid] += frame.lost + frame.duration
+        self.frames_dropped += 1
+        self.seconds_dropped += frame.duration
+
+    def _tell(self, message: str, seconds: float) -> None:
+        if not self._behind:
+            self._behind = True
+            self._log.warning(message, seconds)
+
+
+def _crossfade(old: AudioFrame, new: AudioFrame) -> bytes:
+    """Returns the samples of `new`, which begin as those of `old` do."""
+    length = min(old.samples_per_channel, new.samples_per_channel, round(FADE * new.sample_rate))
+    ramp = np.linspace(0.0, 1.0, length, endpoint=False, dtype=np.float32)
+    if new.num_channels > 1:
+        ramp = ramp[:, None]
+    samples = new.samples.copy()
+    samples[:length] = np.rint(old.samples[:length] * (1 - ramp) + samples[:length] * ramp)
+    return samples.tobytes()

@@ -32,7 +32,7 @@ class Receiver:
     def __init__(self, options: SessionOptions, log: SessionLog) -> None:
         self._options = options
         self._log = log
-        self.queue = FrameQueue(options.receive_buffer, log)
+        self.queue = FrameQueue(options.receive_buffer, options.max_delay, log)
         self._readers: dict[str, anyio.CancelScope] = {}  # by track SID
         self._heard: set[str] = set()  # the tracks of them that have delivered sound
         self._tasks: TaskGroup | None = None

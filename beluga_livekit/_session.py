@@ -25,7 +25,10 @@ class SessionStatistics:
         seconds_received: Their sound, the silence that fills gaps included.
         frames_dropped: Frames dropped because rx was not read in time.
         seconds_dropped: Their sound.
-        seconds_waiting: Sound waiting in rx.
+        seconds_shed: Of it, what was shed so that a reader in real time is no longer late.
+        seconds_waiting: Sound waiting in rx, of all tracks.
+        receive_delay: Sound waiting in rx, in seconds, of the track of which most does: how late
+            a reader is at this moment.
         seconds_sent: Sound handed to the SDK, padding included.
         seconds_queued: Sound waiting in the SDK to be played.
     """
@@ -34,7 +37,9 @@ class SessionStatistics:
     seconds_received: float
     frames_dropped: int
     seconds_dropped: float
+    seconds_shed: float
     seconds_waiting: float
+    receive_delay: float
     seconds_sent: float
     seconds_queued: float
 
@@ -86,7 +91,9 @@ class LiveKitSession(
             seconds_received=receiver.seconds_received,
             frames_dropped=receiver.queue.frames_dropped,
             seconds_dropped=receiver.queue.seconds_dropped,
+            seconds_shed=receiver.queue.seconds_shed,
             seconds_waiting=receiver.queue.seconds_waiting,
+            receive_delay=receiver.queue.delay,
             seconds_sent=sender.seconds_sent,
             seconds_queued=sender.seconds_queued,
         )

@@ -27,8 +27,9 @@ MAX_TRACKS = 8
 # for 17 s. A server that lives takes 0.2 s to answer.
 SETTLE_TIMEOUT = 1.0
 
-# The SDK does not call us if the owner of an attached room has a handler, called before ours, that
-# raises TypeError. The state of the connection is told separately, so after this long it counts.
+# The end is not always told: not to us if the owner of an attached room has a handler, called
+# before ours, that raises TypeError; and at times to nobody, where the owner leaves (livekit 1.1).
+# The state of the connection is told separately, so after this long it counts.
 LATE = 0.5
 
 
@@ -58,6 +59,7 @@ class Wiring:
         self.room = room
         self.ended = anyio.Event()
         self.reason: DisconnectReason | None = None
+        """Why it has ended, if anybody has said so."""
         self.joining = anyio.CancelScope()
         """For joining: cancelled when the room ends, after which the SDK answers nothing."""
         self._receiver = receiver
@@ -243,8 +245,11 @@ class Wiring:
             self._sender.release()
 
     def _on_disconnected(self, reason: Any) -> None:
-        if self.reason is None:
-            self.reason = _rtc.reason_of(reason)
+        self._end(_rtc.reason_of(reason))
+
+    def _end(self, reason: DisconnectReason | None) -> None:
+        if not self.ended.is_set():
+            self.reason = reason
             self._interrupted = time.monotonic()
             self._sender.hold()
             self.joining.cancel()
@@ -257,6 +262,6 @@ class Wiring:
             self._late.cancel()
         loop = asyncio.get_running_loop()
         if _rtc.is_over(state):
-            self._late = loop.call_later(LATE, self._on_disconnected, None)
+            self._late = loop.call_later(LATE, self._end, None)
         elif not _rtc.is_away(state):
             self._late = loop.call_later(LATE, self._on_reconnected)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 
 import anyio
+import attrs
+import numpy as np
 import pytest
 
 from beluga_livekit import AudioFrame
@@ -34,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def queue() -> Iterator[FrameQueue]:
-    queue = FrameQueue(1.0, SessionLog())
+    queue = FrameQueue(1.0, None, SessionLog())
     yield queue
     queue.close()
     queue.rx.close()
@@ -140,3 +142,80 @@ async def test_the_queue_knows_whether_anybody_can_read_it(queue: FrameQueue) ->
     assert queue.has_reader
     clone.close()
     assert not queue.has_reader
+
+
+@pytest.fixture
+def healing() -> Iterator[FrameQueue]:
+    queue = FrameQueue(1.0, 0.04, SessionLog())
+    yield queue
+    queue.close()
+    queue.rx.close()
+
+
+def sine(number: int, *, channels: int = 1, track: str = "a") -> AudioFrame:
+    """The 20 ms of this number of an endless 440 Hz tone at half scale."""
+    at = (number * 320 + np.arange(320)) / 16000
+    sound = 0.5 * np.sin(2 * np.pi * 440 * at)
+    both = sound if channels == 1 else np.stack([sound, sound], axis=1)
+    return attrs.evolve(AudioFrame.from_samples(both, 16000), track_sid=track)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("late", [3, 7, 40, 100])
+async def test_a_delay_that_stands_is_shed_without_a_step(
+    healing: FrameQueue, clock: Clock, late: int, channels: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reader in real time that is late by so many frames, as after a stall."""
+    heard: list[AudioFrame] = []
+    for number in range(late):
+        healing.put(sine(number, channels=channels))
+    for number in range(late, late + 200):
+        healing.put(sine(number, channels=channels))
+        heard.append(healing.rx.receive_nowait())
+        clock.now += 0.02
+    assert healing.delay <= 0.02 + 1e-9
+    shed = (late - 1) * 0.02 if late <= 50 else None
+    if shed is not None:
+        assert healing.seconds_shed == pytest.approx(shed, abs=0.021)
+    assert sum(frame.lost for frame in heard) == pytest.approx(healing.seconds_dropped)
+    sound = np.concatenate([frame.samples for frame in heard]).astype(np.float64)
+    steps = np.abs(np.diff(sound, axis=0))
+    assert steps.max() <= 1.02 * 32767 * 0.5 * 2 * np.sin(np.pi * 440 / 16000)
+    assert len(caplog.records) == 1
+
+
+async def test_a_reader_that_catches_up_loses_nothing(healing: FrameQueue, clock: Clock) -> None:
+    """It was blocked for 3 s, the whole backlog came at once, and it reads at twice the speed."""
+    heard: list[AudioFrame] = []
+    for number in range(150):
+        healing.put(sine(number))
+    for number in range(150, 400):
+        healing.put(sine(number))
+        for _ in range(6):
+            if healing.rx.statistics().current_buffer_used:
+                heard.append(healing.rx.receive_nowait())
+        clock.now += 0.02
+    assert heard == [sine(number) for number in range(400)]
+
+
+async def test_without_a_bound_nothing_is_shed(queue: FrameQueue, clock: Clock) -> None:
+    for number in range(40):
+        queue.put(sine(number))
+    for number in range(40, 400):
+        queue.put(sine(number))
+        assert queue.rx.receive_nowait() == sine(number - 40)
+        clock.now += 0.02
+
+
+async def test_of_several_speakers_each_keeps_at_most_one_frame(
+    healing: FrameQueue, clock: Clock
+) -> None:
+    for number in range(101):
+        for track in "abc":
+            healing.put(sine(number, track=track))
+        for _ in range(3 if number >= 10 else 0):
+            healing.rx.receive_nowait()
+        clock.now += 0.02
+    left = [frame.track_sid for frame in read(healing)]
+    assert len(left) == len(set(left)) <= 3
+    assert healing.seconds_shed == pytest.approx(3 * 9 * 0.02, abs=3 * 0.021)
