@@ -44,6 +44,7 @@ def run(
     )
 
 
+@pytest.mark.once
 def test_demo_needs_nothing_else(tmp_path: Path) -> None:
     done = run("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -120,7 +121,7 @@ def test_demo_through_a_real_room_brings_its_own_echo(server: Server, tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.once
+@pytest.mark.fault
 def test_demo_through_a_room_where_nobody_echoes_fails(
     server: Server, token: MakeToken, tmp_path: Path
 ) -> None:

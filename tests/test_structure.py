@@ -77,7 +77,7 @@ def test_importing_starts_nothing_native() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-@pytest.mark.once
+@pytest.mark.fault
 def test_an_exit_with_native_streams_open_has_the_programs_own_exit_code() -> None:
     """The SDK alone aborts one in fifteen of these: it takes many to see that it is mended."""
     code = (
