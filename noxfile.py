@@ -13,6 +13,7 @@ import nox
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["tests", "faults", "lowest", "lint", "types", "package"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -34,7 +35,7 @@ def tests(session: nox.Session) -> None:
     """All tests, with warnings as errors and asyncio's debug mode."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    session.run("pytest", "--require-server", "-m", "not fault", *session.posargs)
+    session.run("pytest", "--require-server", "-m", "not fault and not soak", *session.posargs)
 
 
 @nox.session
@@ -47,13 +48,21 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """What takes minutes; not among the sessions that are run without more said."""
+    build_server(session)
+    session.install(".[cli]", *groups("test"))
+    session.run("pytest", "--require-server", "-m", "soak", *session.posargs)
+
+
+@nox.session
 def lowest(session: nox.Session) -> None:
     """The tests with the oldest dependencies that we say we support, and on uvloop."""
     build_server(session)
     lines = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["cli"]
     oldest = sorted({re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines})
     session.install(".[cli]", *groups("test"), *oldest)
-    marks = "not once and not fault"
+    marks = "not once and not fault and not soak"
     session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *session.posargs)
 
 

@@ -177,7 +177,7 @@ class SessionOptions:
     frame_size: int | None = attrs.field(default=None, validator=_frame_size)
     receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
     max_delay: float | None = attrs.field(default=0.04, validator=_seconds(0.0, or_none=True))
-    send_buffer: float = attrs.field(default=0.05, validator=_seconds(0.02, 1.0))
+    send_buffer: float = attrs.field(default=0.2, validator=_seconds(0.02, 1.0))
     connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1, 3600.0))
     rejoin_timeout: float = attrs.field(default=60.0, validator=_seconds(0.0))
     listener_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))

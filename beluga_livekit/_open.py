@@ -96,7 +96,7 @@ def open_livekit(
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
-    send_buffer: float = 0.05,
+    send_buffer: float = 0.2,
     connect_timeout: float = 10.0,
     rejoin_timeout: float = 60.0,
     listener_timeout: float = 10.0,
@@ -133,7 +133,10 @@ def open_livekit(
             crossfade. One that catches up by itself loses nothing. None: nothing is shed, for
             recorders and transcribers.
         send_buffer: How far, in seconds, a producer may be ahead of what is played, 0.02 to 1;
-            rounded to 10 ms.
+            rounded to 10 ms. One that runs ahead, as text-to-speech does, has that much to get over
+            a hiccup, and loses nothing. One in real time, as a relay is, is told apart by being
+            waited for: what stands in the queue all the same, after a stall, is shed within
+            seconds, with crossfades.
         connect_timeout: For joining, in all, in seconds.
         rejoin_timeout: A lost connection is mended by the SDK; where it has given up (after 20 to
             30 s), or the server has sent us away for reasons of its own, the session joins the room
@@ -190,7 +193,7 @@ def attach_room(
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
-    send_buffer: float = 0.05,
+    send_buffer: float = 0.2,
     connect_timeout: float = 10.0,
     listener_timeout: float = 10.0,
     drain_timeout: float = 5.0,
@@ -248,7 +251,7 @@ def open_loopback(
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
-    send_buffer: float = 0.05,
+    send_buffer: float = 0.2,
     drain_timeout: float = 5.0,
 ) -> OpenSession:
     """Gives the same session with no server: what tx gets, rx hears.

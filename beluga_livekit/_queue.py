@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import anyio
 import attrs
-import numpy as np
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ._frame import AudioFrame
 from ._log import SessionLog
+from ._mixer import crossfade
 
 __all__ = ["FrameQueue"]
 
@@ -152,7 +152,7 @@ class FrameQueue:
         self._content.clear()
         for track, frame in newest.items():
             if (lost := self._lost.pop(track, 0.0)) > 0.0:
-                data = _crossfade(oldest[track], frame)
+                data = _blend(oldest[track], frame)
                 frame = attrs.evolve(frame, data=data, lost=frame.lost + lost)  # noqa: PLW2901
             self._send.send_nowait(frame)
             self._waiting.append(_Waiting(since[track], frame.duration, track))
@@ -169,12 +169,9 @@ class FrameQueue:
             self._log.warning(message, seconds)
 
 
-def _crossfade(old: AudioFrame, new: AudioFrame) -> bytes:
+def _blend(old: AudioFrame, new: AudioFrame) -> bytes:
     """Returns the samples of `new`, which begin as those of `old` do."""
     length = min(old.samples_per_channel, new.samples_per_channel, round(FADE * new.sample_rate))
-    ramp = np.linspace(0.0, 1.0, length, endpoint=False, dtype=np.float32)
-    if new.num_channels > 1:
-        ramp = ramp[:, None]
     samples = new.samples.copy()
-    samples[:length] = np.rint(old.samples[:length] * (1 - ramp) + samples[:length] * ramp)
+    samples[:length] = crossfade(old.samples[:length], samples[:length])
     return samples.tobytes()

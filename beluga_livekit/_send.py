@@ -15,7 +15,7 @@ from ._config import SessionOptions
 from ._converter import Converter, Framer
 from ._frame import AudioFrame
 from ._log import SessionLog
-from ._mixer import Samples
+from ._mixer import Samples, crossfade
 
 __all__ = ["SendStream", "Sender"]
 
@@ -27,6 +27,11 @@ PAD_AT = 0.003
 # ... and not before a producer in real time, whose queue is always about to run dry, has had the
 # time of one and a half of its frames for the next one, up to this much.
 PATIENCE = 0.03
+# A producer in real time that the pump had to wait for all of this time, in seconds, is no further
+# ahead than its frames are long. What the SDK's queue never fell below meanwhile is only late, and
+# all of it but this much is shed.
+STANDING = 1.0
+KEEP = 0.005
 
 
 class SendStream(MemoryObjectSendStream[AudioFrame]):
@@ -89,8 +94,12 @@ class Sender:
         self._heard = anyio.Event()
         self._settled = anyio.Event()  # nothing of a sound is left to be handed to the SDK
         self._patience = 0.0  # seconds
+        self._starved_since: float | None = None  # time.monotonic()
+        self._standing = 0.0  # seconds: the least that was in the SDK's queue since
+        self._shorten = 0  # steps to be shed
         self._done = False
         self._captured = 0  # samples per channel
+        self._shed = 0
         self.plays_until = 0.0
         """When the last sound leaves the SDK's queue, in seconds of `time.monotonic()`."""
 
@@ -104,6 +113,10 @@ class Sender:
     @property
     def seconds_sent(self) -> float:
         return self._captured / _rtc.WIRE_RATE
+
+    @property
+    def seconds_shed(self) -> float:
+        return self._shed / _rtc.WIRE_RATE
 
     @property
     def seconds_queued(self) -> float:
@@ -215,12 +228,14 @@ class Sender:
         try:
             while True:
                 with suppress(anyio.WouldBlock):
-                    return self._take(self._accept.receive_nowait())
+                    frame = self._accept.receive_nowait()
+                    self._starved_since = None
+                    return self._take(frame)
                 if not (self._converter.holds_sound or self._framer.held):
                     self._settled.set()
-                    return self._take(await self._accept.receive())
+                    return self._heal(self._take(await self._accept.receive()))
                 with anyio.move_on_after(max(self.seconds_queued - PAD_AT, self._patience)):
-                    return self._take(await self._accept.receive())
+                    return self._heal(self._take(await self._accept.receive()))
                 await self._pad()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return None
@@ -229,6 +244,17 @@ class Sender:
         if self._settled.is_set():
             self._settled = anyio.Event()
         self._patience = min(1.5 * frame.duration, PATIENCE)
+        return frame
+
+    def _heal(self, frame: AudioFrame) -> AudioFrame:
+        """Notes that the pump had to wait for this frame, and how much was queued all the same."""
+        now, queued = time.monotonic(), self.seconds_queued
+        if self._starved_since is None:
+            self._starved_since, self._standing = now, queued
+        self._standing = min(self._standing, queued)
+        if now - self._starved_since >= STANDING:
+            self._shorten = max(0, int((self._standing - KEEP) * _rtc.WIRE_RATE / STEP))
+            self._starved_since = None
         return frame
 
     async def _pad(self) -> None:
@@ -240,6 +266,10 @@ class Sender:
     async def _play(self, cuts: list[Samples]) -> None:
         for samples in cuts:
             await self._audience()
+            if self._shorten and len(samples) == 2 * STEP:
+                self._shorten -= 1
+                self._shed += STEP
+                samples = crossfade(samples[:STEP], samples[STEP:])  # noqa: PLW2901
             await _rtc.capture(self.source, samples)
             self._captured += len(samples)
             self.plays_until = time.monotonic() + self.seconds_queued

@@ -30,6 +30,8 @@ class SessionStatistics:
         receive_delay: Sound waiting in rx, in seconds, of the track of which most does: how late
             a reader is at this moment.
         seconds_sent: Sound handed to the SDK, padding included.
+        seconds_shed_sending: Sound that was shed before that, so that a producer in real time is no
+            longer late.
         seconds_queued: Sound waiting in the SDK to be played.
     """
 
@@ -41,6 +43,7 @@ class SessionStatistics:
     seconds_waiting: float
     receive_delay: float
     seconds_sent: float
+    seconds_shed_sending: float
     seconds_queued: float
 
 
@@ -95,6 +98,7 @@ class LiveKitSession(
             seconds_waiting=receiver.queue.seconds_waiting,
             receive_delay=receiver.queue.delay,
             seconds_sent=sender.seconds_sent,
+            seconds_shed_sending=sender.seconds_shed,
             seconds_queued=sender.seconds_queued,
         )
 

@@ -383,10 +383,11 @@ async def test_leaving_without_a_connection_is_quick(
                 gone = anyio.Event()
                 event = "reconnecting" if when == "reconnecting" else "disconnected"
                 session.room.on(event, lambda *_: gone.set())  # type: ignore[arg-type]
-                if when == "rejoining":
-                    await leave_room(session)
-                mortal.kill()
                 with anyio.fail_after(DEADLINE):
+                    if when == "rejoining":
+                        await leave_room(session)
+                        await gone.wait()
+                    mortal.kill()
                     await gone.wait()
                 with anyio.move_on_after(1):  # the pump holds it, as there is no connection
                     await session.send(AudioFrame.from_samples(tone(440, 10.0, 16000), 16000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -147,6 +148,73 @@ async def test_a_producer_is_paced_to_real_time() -> None:
     heard = measure(samples_of(received), 16000)
     assert heard.duration == pytest.approx(10.0, abs=0.04)
     assert heard.level == pytest.approx(decibels(0.25), abs=0.02)
+
+
+@pytest.mark.once
+async def test_a_relay_does_not_stay_late_after_a_burst() -> None:
+    """As after a stall: a tenth of a second at once, and then as much as time passes."""
+    frames = cut(tone(440, 4.0, 48000, level=0.5), 48000)
+    heard: list[AudioFrame] = []
+    async with open_loopback(sample_rate=48000) as session:
+        rx, tx = session
+        async with anyio.create_task_group() as tasks:
+
+            async def listen() -> None:
+                async for frame in rx:
+                    heard.append(frame)
+
+            tasks.start_soon(listen)
+            await say(tx, frames[:6])
+            start, queued = time.monotonic(), []
+            for number, frame in enumerate(frames[6:]):
+                await anyio.sleep(max(0.0, start + number * 0.02 - time.monotonic()))
+                await tx.send(frame)
+                queued.append(session.statistics().seconds_queued)
+            assert min(queued[:25]) > 0.06
+            assert min(queued[-50:]) < 0.03
+            shed = session.statistics().seconds_shed_sending
+            assert shed == pytest.approx(0.1, abs=0.04)
+            await session.wait_for_playout()
+            await anyio.sleep(0.1)
+            tasks.cancel_scope.cancel()
+    sound = samples_of(heard).astype(np.float64)
+    assert measure(samples_of(heard), 48000).duration == pytest.approx(4.0 - shed, abs=0.03)
+    natural = 0.5 * 32767 * 2 * np.sin(np.pi * 440 / 48000)
+    begun, over = np.flatnonzero(np.abs(sound) > LOUD)[[0, -1]]
+    assert np.abs(np.diff(sound[begun:over])).max() <= 1.2 * natural
+
+
+@pytest.mark.once
+async def test_a_producer_that_runs_ahead_gets_over_hiccups() -> None:
+    """Of up to 100 ms, of the whole interpreter, at any time; and loses nothing."""
+    chance = random.Random(6)
+    heard: list[AudioFrame] = []
+    async with open_loopback(receive_buffer=5, max_delay=None) as session:
+        rx, tx = session
+        async with anyio.create_task_group() as tasks:
+
+            async def listen() -> None:
+                async for frame in rx:
+                    heard.append(frame)
+
+            async def hiccup() -> None:
+                await anyio.sleep(0.5)
+                while True:
+                    time.sleep(chance.uniform(0.02, 0.1))  # noqa: ASYNC251 - that is what it is
+                    await anyio.sleep(chance.uniform(0.1, 0.6))
+
+            tasks.start_soon(listen)
+            tasks.start_soon(hiccup)
+            await say(tx, cut(tone(440, 8.0, 16000), 16000))
+            await session.wait_for_playout()
+            await anyio.sleep(0.2)
+            tasks.cancel_scope.cancel()
+        assert session.statistics().seconds_sent == pytest.approx(8.0, abs=0.011)
+    sound = samples_of(heard)
+    begun, over = np.flatnonzero(np.abs(sound) > LOUD)[[0, -1]]
+    assert (over - begun) / 16000 == pytest.approx(8.0, abs=0.01)
+    block = np.abs(sound[begun : over // 160 * 160]).astype(np.int32)
+    assert block[: len(block) // 160 * 160].reshape(-1, 160).max(axis=1).min() > LOUD
 
 
 async def test_wait_for_playout_returns_when_the_sound_is_over() -> None:
