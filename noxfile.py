@@ -63,7 +63,8 @@ def lowest(session: nox.Session) -> None:
     oldest = sorted({re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines})
     session.install(".[cli]", *groups("test"), *oldest)
     marks = "not once and not fault and not soak"
-    session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *session.posargs)
+    two = ("-n", "2", "--dist", "loadfile")
+    session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *two, *session.posargs)
 
 
 @nox.session

@@ -39,7 +39,7 @@ def claims(server: Server, room: str, identity: str, metadata: str) -> str:
 
 @pytest.mark.parametrize(
     "seconds",
-    [pytest.param(10, marks=pytest.mark.once), pytest.param(60, marks=pytest.mark.soak)],
+    [pytest.param(6, marks=pytest.mark.once), pytest.param(60, marks=pytest.mark.soak)],
 )
 async def test_one_who_does_not_listen_and_one_who_floods_disturb_nobody(
     server: Server, room: str, seconds: int
@@ -69,7 +69,7 @@ async def test_one_who_does_not_listen_and_one_who_floods_disturb_nobody(
             tasks.start_soon(flood, flooder)
         tasks.start_soon(flood, ann)
         tasks.start_soon(count, ben)
-        await anyio.sleep(5)
+        await anyio.sleep(2)
         memory = psutil.Process().memory_info().rss
         start, sent, received = time.monotonic(), flooder.statistics().seconds_sent, sum(heard)
         del loud[:]
@@ -81,7 +81,7 @@ async def test_one_who_does_not_listen_and_one_who_floods_disturb_nobody(
         assert sum(loud) / len(loud) > 0.95
         statistics = deaf.statistics()
         assert statistics.seconds_waiting <= 1.1
-        assert statistics.seconds_dropped == pytest.approx(elapsed + 5, abs=3)
+        assert statistics.seconds_dropped == pytest.approx(elapsed + 2, abs=2)
         frame = await deaf.receive()
         assert frame.lost > seconds - 3
         tasks.cancel_scope.cancel()
@@ -138,9 +138,12 @@ async def test_the_credentials_of_a_url_are_not_logged(
     assert "eyJ" not in caplog.text
 
 
-@pytest.mark.fault
-async def test_hundreds_of_tracks_that_come_and_go_at_once(
-    server: Server, token: MakeToken
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(75, marks=pytest.mark.fault), pytest.param(400, marks=pytest.mark.soak)],
+)
+async def test_many_tracks_that_come_and_go_at_once(
+    server: Server, token: MakeToken, count: int
 ) -> None:
     async with (
         open_livekit(server.url, token("bot")) as (rx, _),
@@ -148,7 +151,7 @@ async def test_hundreds_of_tracks_that_come_and_go_at_once(
     ):
         before = len(asyncio.all_tasks())
         source = rtc.AudioSource(48000, 1, 100)
-        for _ in range(8):
+        for _ in range(count // 25):
             async with anyio.create_task_group() as tasks:
                 for number in range(25):
                     track = rtc.LocalAudioTrack.create_audio_track(f"{number}", source)
