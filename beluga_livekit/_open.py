@@ -135,8 +135,8 @@ def open_livekit(
         send_buffer: How far, in seconds, a producer may be ahead of what is played, 0.02 to 1;
             rounded to 10 ms. One that runs ahead, as text-to-speech does, has that much to get over
             a hiccup, and loses nothing. One in real time, as a relay is, is told apart by being
-            waited for: what stands in the queue all the same, after a stall, is shed within
-            seconds, with crossfades.
+            waited for, or by frames with a `timestamp`, as those of rx have: what stands in the
+            queue all the same, after a stall, is shed within seconds, with crossfades.
         connect_timeout: For joining, in all, in seconds.
         rejoin_timeout: A lost connection is mended by the SDK; where it has given up (after 20 to
             30 s), or the server has sent us away for reasons of its own, the session joins the room

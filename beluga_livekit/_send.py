@@ -27,9 +27,9 @@ PAD_AT = 0.003
 # ... and not before a producer in real time, whose queue is always about to run dry, has had the
 # time of one and a half of its frames for the next one, up to this much.
 PATIENCE = 0.03
-# A producer in real time that the pump had to wait for all of this time, in seconds, is no further
-# ahead than its frames are long. What the SDK's queue never fell below meanwhile is only late, and
-# all of it but this much is shed.
+# A producer that the pump had to wait for all of this time, in seconds, is in real time; and so is
+# one that sends on what was heard: those frames say when that was. What the SDK's queue never fell
+# below meanwhile is only late, and all of it but this much is shed.
 STANDING = 1.0
 KEEP = 0.005
 
@@ -228,9 +228,11 @@ class Sender:
         try:
             while True:
                 with suppress(anyio.WouldBlock):
-                    frame = self._accept.receive_nowait()
+                    frame = self._take(self._accept.receive_nowait())
+                    if frame.timestamp is not None:
+                        return self._heal(frame)
                     self._starved_since = None
-                    return self._take(frame)
+                    return frame
                 if not (self._converter.holds_sound or self._framer.held):
                     self._settled.set()
                     return self._heal(self._take(await self._accept.receive()))
@@ -247,7 +249,7 @@ class Sender:
         return frame
 
     def _heal(self, frame: AudioFrame) -> AudioFrame:
-        """Notes that the pump had to wait for this frame, and how much was queued all the same."""
+        """Notes how much was queued before this frame of a producer in real time."""
         now, queued = time.monotonic(), self.seconds_queued
         if self._starved_since is None:
             self._starved_since, self._standing = now, queued
