@@ -187,10 +187,16 @@ class Wiring:
         return True
 
     def _give_back(self, publication: Any) -> None:
-        if self._subscribed.pop(publication.sid, None) is not None:
+        if self._disown(publication.sid):
             publication.set_subscribed(False)
-            if not self._subscribed:
-                self._given_back.set()
+
+    def _disown(self, sid: str) -> bool:
+        """No longer counts a subscription as ours; returns whether it was."""
+        if self._subscribed.pop(sid, None) is None:
+            return False
+        if not self._subscribed:
+            self._given_back.set()
+        return True
 
     def _on_unsubscribed(self, track: Any, publication: Any, participant: Any) -> None:
         self._forget(publication.sid, participant)
@@ -211,8 +217,7 @@ class Wiring:
     def _forget(self, sid: str, participant: Any) -> None:
         self._receiver.stop(sid)
         self._heard[participant.identity].discard(sid)
-        if self._subscribed.pop(sid, None) is not None and not self._subscribed:
-            self._given_back.set()
+        self._disown(sid)
         if sid in self._waiting:
             self._waiting.pop(sid).cancel()
 

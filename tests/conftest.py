@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import gc
 import secrets
@@ -93,6 +94,12 @@ class Admin:
 
     async def delete_room(self) -> None:
         await self._client.room.delete_room(api.DeleteRoomRequest(room=self._room))
+
+
+def own_tasks() -> set[str]:
+    """The names of the tasks of ours that run in this event loop."""
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    return {name for name in names if "beluga" in name}
 
 
 def subscribers() -> int:

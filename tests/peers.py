@@ -15,6 +15,13 @@ from sound import DEADLINE
 from beluga_livekit import AudioFrame
 
 
+def subscribed(room: rtc.Room) -> set[str]:
+    """The SIDs of the tracks that somebody in a room is subscribed to."""
+    participants = room.remote_participants.values()
+    each = [p for participant in participants for p in participant.track_publications.values()]
+    return {publication.sid for publication in each if publication.subscribed}
+
+
 class Peer:
     """Publishes one 48 kHz track and hears whatever else is in the room."""
 

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from beluga_livekit import AudioFrame
+from beluga_livekit import AudioFrame, LiveKitSession
 
 # Sound gets this long to arrive: far more than it ever needs, so that a slow machine is no error.
 DEADLINE = 30.0
@@ -106,6 +106,13 @@ async def hear(rx: AsyncIterable[AudioFrame], *, after: float = QUIET_AFTER) -> 
                     break
     assert begun, "rx ended before anything was heard"
     return frames
+
+
+async def ended(session: LiveKitSession, within: float = DEADLINE) -> None:
+    """Reads to the end, as a listener does."""
+    with anyio.fail_after(within):
+        async for _ in session[0]:
+            pass
 
 
 async def say(tx: Any, frames: Iterable[AudioFrame]) -> None:

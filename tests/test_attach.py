@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import aclosing
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import peers
 import pytest
 from checkpoints import cancel_everywhere
-from conftest import Admin, MakeToken
+from conftest import Admin, MakeToken, own_tasks
 from livekit import rtc
 from livekit_server import Server
+from peers import subscribed
 from sound import DEADLINE, calm, cut, hear, measure, samples_of, say, tone
 
 from beluga_livekit import (
@@ -36,12 +35,6 @@ def handlers(room: rtc.Room) -> dict[Any, int]:
     return {event: count for event, count in counts.items() if event != "token_refreshed"}
 
 
-def subscribed(room: rtc.Room) -> set[str]:
-    participants = room.remote_participants.values()
-    each = [p for participant in participants for p in participant.track_publications.values()]
-    return {publication.sid for publication in each if publication.subscribed}
-
-
 @pytest.mark.once
 @pytest.mark.parametrize("auto_subscribe", [True, False])
 async def test_it_hears_and_speaks_and_leaves_no_trace(
@@ -52,9 +45,6 @@ async def test_it_hears_and_speaks_and_leaves_no_trace(
         peers.join(server.url, token("bot"), auto_subscribe=auto_subscribe) as owner,
     ):
         await before.publish()
-        await (
-            anyio.lowlevel.checkpoint()
-        )  # the owner may have asked to hear this, and not hear it yet
         mine = handlers(owner.room)
         async with attach_room(owner.room) as session:
             assert session.room is owner.room
@@ -195,7 +185,7 @@ async def test_cancelled_anywhere_it_leaves_no_trace(server: Server, token: Make
         async def check() -> None:
             assert handlers(owner.room) == mine
             assert not owner.room.local_participant.track_publications
-            assert not [t for t in asyncio.all_tasks() if "beluga" in t.get_name()]
+            assert not own_tasks()
             (bot,) = ben.room.remote_participants.values()
             with anyio.fail_after(DEADLINE):
                 while bot.track_publications or subscribed(owner.room):

@@ -12,7 +12,7 @@ import peers
 import psutil
 import pytest
 from checkpoints import cancel_everywhere
-from conftest import Admin, MakeToken, subscribers
+from conftest import Admin, MakeToken, own_tasks, subscribers
 from livekit.rtc import _ffi_client
 from livekit_server import Server
 from sound import DEADLINE, cut, tone
@@ -20,11 +20,6 @@ from sound import DEADLINE, cut, tone
 from beluga_livekit import AudioFrame, LiveKitSession, _ffi, open_livekit, open_loopback
 
 pytestmark = pytest.mark.anyio
-
-
-def own_tasks() -> set[str]:
-    names = {task.get_name() for task in asyncio.all_tasks()}
-    return {name for name in names if "beluga" in name}
 
 
 async def nothing_runs() -> None:

@@ -22,7 +22,8 @@ import pytest
 from conftest import Admin, MakeToken, mint
 from livekit import rtc
 from livekit_server import OwnServer, Server
-from sound import DEADLINE, LOUD, cut, hear, measure, samples_of, say, tone
+from peers import subscribed
+from sound import DEADLINE, LOUD, cut, ended, hear, measure, samples_of, say, tone
 
 from beluga_livekit import (
     AudioFrame,
@@ -242,10 +243,11 @@ async def leave_room(session: LiveKitSession) -> None:
     await session.room.simulate_scenario(kind)
 
 
-async def ended(session: LiveKitSession, within: float = DEADLINE) -> None:
-    with anyio.fail_after(within):
-        async for _ in session[0]:
-            pass
+async def rejoined(session: LiveKitSession, first: rtc.Room) -> None:
+    """Waits until a session is in another room than this."""
+    with anyio.fail_after(DEADLINE):
+        while session.room is first:
+            await anyio.sleep(0.02)
 
 
 async def test_a_rejoin_asks_for_a_token_and_shows_the_room(
@@ -263,9 +265,7 @@ async def test_a_rejoin_asks_for_a_token_and_shows_the_room(
     async with open_livekit(server.url, token, room=room, on_room=shown.append) as session:
         first = session.room
         await leave_room(session)
-        with anyio.fail_after(DEADLINE):
-            while session.room is first:
-                await anyio.sleep(0.02)
+        await rejoined(session, first)
         assert session.disconnect_reason is None
         assert await admin.identities() == {"bot"}
     assert len(asked) == 3
@@ -417,9 +417,7 @@ async def test_a_closed_tx_stays_closed_after_a_rejoin(
         tasks.start_soon(talk, ben)
         first = bot.room
         await leave_room(bot)
-        with anyio.fail_after(DEADLINE):
-            while bot.room is first:
-                await anyio.sleep(0.02)
+        await rejoined(bot, first)
         await ear.hears("ben", time.monotonic())
         assert not bot.room.local_participant.track_publications
         tasks.cancel_scope.cancel()
@@ -449,12 +447,10 @@ async def test_what_is_closed_during_a_rejoin_is_closed_after_it(
             await bot[1].aclose()
             await anyio.sleep(0.2)
             go_on.set()
-            while bot.room is first:
-                await anyio.sleep(0.02)
+            await rejoined(bot, first)
             await anyio.sleep(0.3)
         assert not bot.room.local_participant.track_publications
-        (participant,) = bot.room.remote_participants.values()
-        assert not any(p.subscribed for p in participant.track_publications.values())
+        assert not subscribed(bot.room)
 
 
 async def test_a_rejoin_that_may_not_speak_any_more(
@@ -469,8 +465,7 @@ async def test_a_rejoin_that_may_not_speak_any_more(
             await gone.wait()
             await bot.send(AudioFrame.from_samples(tone(440, 1.0, 16000), 16000))
             await bot.wait_for_playout()
-            while bot.room is first:
-                await anyio.sleep(0.02)
+            await rejoined(bot, first)
             with pytest.raises(anyio.ClosedResourceError, match="only receives"):
                 while True:
                     await bot.send(AudioFrame(bytes(640), 16000))
@@ -491,10 +486,7 @@ async def test_a_closed_rx_stays_closed_after_a_rejoin(
         await leave_room(bot)
         tasks.start_soon(ear.listen, ben)
         tasks.start_soon(talk, bot)
-        with anyio.fail_after(DEADLINE):
-            while bot.room is first:
-                await anyio.sleep(0.02)
+        await rejoined(bot, first)
         await ear.hears("bot", time.monotonic())
-        (participant,) = bot.room.remote_participants.values()
-        assert not any(p.subscribed for p in participant.track_publications.values())
+        assert not subscribed(bot.room)
         tasks.cancel_scope.cancel()

@@ -14,9 +14,10 @@ import numpy as np
 import peers
 import psutil
 import pytest
-from conftest import MakeToken, mint
+from conftest import MakeToken, mint, own_tasks
 from livekit import api, rtc
 from livekit_server import Server
+from peers import subscribed
 from sound import DEADLINE, LOUD, cut, hear, say, tone
 
 from beluga_livekit import AudioFrame, ConnectError, LiveKitSession, open_livekit, open_loopback
@@ -25,10 +26,6 @@ from beluga_livekit._wiring import MAX_TRACKS
 pytestmark = pytest.mark.anyio
 
 NASTY = "ben\r\n\x00\x1b[31m%s%n{}\u202e\U0001f40b'\"" + "x" * 200
-
-
-def tasks_of_ours() -> int:
-    return sum("beluga" in task.get_name() for task in asyncio.all_tasks())
 
 
 def claims(server: Server, room: str, identity: str, metadata: str) -> str:
@@ -177,26 +174,18 @@ async def test_of_one_participant_only_some_tracks_are_heard_at_a_time(
     ):
         source = rtc.AudioSource(48000, 1, 100)
 
-        def heard() -> set[str]:
-            (participant,) = bot.room.remote_participants.values()
-            publications = participant.track_publications.values()
-            return {publication.sid for publication in publications if publication.subscribed}
-
-        async def comes_to(count: int) -> None:
-            with anyio.fail_after(DEADLINE):
-                while len(heard()) < count:
-                    await anyio.sleep(0.02)
-
         for number in range(MAX_TRACKS + 3):
             track = rtc.LocalAudioTrack.create_audio_track(f"{number}", source)
             await ben.room.local_participant.publish_track(track)
-        await comes_to(MAX_TRACKS)
+        with anyio.fail_after(DEADLINE):
+            while len(subscribed(bot.room)) < MAX_TRACKS:
+                await anyio.sleep(0.02)
         await anyio.sleep(0.5)  # for what might come
-        first = heard()
+        first = subscribed(bot.room)
         assert len(first) == MAX_TRACKS
         await ben.room.local_participant.unpublish_track(first.pop())
         with anyio.fail_after(DEADLINE):
-            while not heard() - first or len(heard()) < MAX_TRACKS:
+            while not (now := subscribed(bot.room)) - first or len(now) < MAX_TRACKS:
                 await anyio.sleep(0.02)
         await source.aclose()
 
@@ -223,7 +212,7 @@ async def test_a_generator_that_is_abandoned_cancels_nobody() -> None:
     await asyncio.create_task(first())
     gc.collect()
     with anyio.fail_after(DEADLINE):
-        while tasks_of_ours():
+        while own_tasks():
             await anyio.sleep(0.01)
     await asyncio.wait(bystanders)
     assert not any(task.cancelled() for task in bystanders)

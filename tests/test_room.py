@@ -24,6 +24,7 @@ from sound import (
     changing,
     cut,
     decibels,
+    ended,
     hear,
     measure,
     samples_of,
@@ -521,13 +522,6 @@ async def test_an_own_exit_has_a_reason(server: Server, token: MakeToken, admin:
         assert await admin.identities() == {"bot"}
     assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
     assert await admin.identities() == set()
-
-
-async def ended(session: LiveKitSession) -> None:
-    """Reads to the end, as a listener does."""
-    with anyio.fail_after(DEADLINE):
-        async for _ in session[0]:
-            pass
 
 
 async def test_a_listener_that_is_removed_ends_without_an_error(
