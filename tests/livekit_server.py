@@ -8,6 +8,7 @@ package from PyPI, serves machines without.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VERSION = "v1.13.5"
@@ -142,12 +143,18 @@ def _cached() -> Path:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+    """Below those that systems hand out by themselves: nobody takes one before the server does."""
+    free: set[int] = set()
+    while len(free) < count:
+        port = random.randrange(10_000, 30_000)
+        with (
+            suppress(OSError),
+            socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+            socket.create_server(("127.0.0.1", port)),
+        ):
+            datagrams.bind(("127.0.0.1", port))
+            free.add(port)
+    return list(free)
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
