@@ -12,7 +12,6 @@ Leaving, in order: nothing more is accepted; what was accepted is played out (up
 from __future__ import annotations
 
 import asyncio
-import time
 
 import anyio
 
@@ -176,9 +175,8 @@ class Background:
             await self.link.stop_sending()
 
     async def _let_out(self) -> None:
-        await self.sender.wait_for_playout()
-        left = self.sender.plays_until + self.link.linger - time.monotonic()
-        await anyio.sleep(max(0.0, left))
+        await self.sender.over.wait()
+        await anyio.sleep(max(0.0, self.link.linger - self.sender.seconds_idle))
 
     async def _watch_rx(self) -> None:
         await self.receiver.abandoned.wait()

@@ -38,7 +38,12 @@ class Converter:
     @property
     def holds_sound(self) -> bool:
         """Whether some of what was pushed has not come out: `finish` has it."""
-        return len(self._tail) > 0 or (self._source is not None and self._resampler.delay > 0)
+        return len(self._tail) > 0 or self.delay > 0
+
+    @property
+    def delay(self) -> float:
+        """By how much the last that was pushed is late, in seconds."""
+        return self._resampler.delay if self._source is not None else 0.0
 
     def push(self, samples: Samples, sample_rate: int) -> Samples:
         """Converts a stretch of sound.
@@ -117,6 +122,10 @@ class Framer:
     def take(self, multiple: int = 1) -> Samples:
         """Returns what is held, followed by silence up to a multiple of so many samples."""
         held = np.concatenate(self._held)
-        self._held, self.held = [], 0
+        self.drop()
         missing = -len(held) % multiple
         return np.concatenate([held, np.zeros((missing, *held.shape[1:]), np.int16)])
+
+    def drop(self) -> None:
+        """Forgets what is held."""
+        self._held, self.held = [], 0

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from ._errors import ConfigError
 
-__all__ = ["AudioFrame", "check_channels", "check_rate", "is_number", "is_whole", "to_int16"]
+__all__ = [
+    "AudioFrame",
+    "FrameMaker",
+    "check_channels",
+    "check_rate",
+    "is_number",
+    "is_whole",
+    "to_int16",
+]
 
 # What speech and music come in. Outside it the SDK's native code aborts the process for some
 # rates (0 and 50 were seen to), so nothing else gets past this check.
@@ -179,3 +187,33 @@ class AudioFrame:
             f"<AudioFrame {self.duration * 1000:.4g} ms, "
             f"{self.sample_rate} Hz x {self.num_channels}{who}{lost}>"
         )
+
+
+class FrameMaker:
+    """Makes frames of raw PCM that comes cut anywhere: half a sample waits for its other half.
+
+    Args:
+        sample_rate: Of the bytes, in Hz.
+        num_channels: Of the bytes: interleaved little-endian int16.
+
+    Raises:
+        ConfigError: A format out of range.
+    """
+
+    def __init__(self, sample_rate: int, num_channels: int) -> None:
+        self._sample_rate = check_rate(sample_rate)
+        self._num_channels = check_channels(num_channels)
+        self._rest = b""
+
+    def push(self, data: bytes) -> AudioFrame | None:
+        """Returns what is whole by now, if anything is."""
+        data = self._rest + data
+        whole = len(data) - len(data) % (2 * self._num_channels)
+        self._rest = data[whole:]
+        return AudioFrame(data[:whole], self._sample_rate, self._num_channels) if whole else None
+
+    def finish(self) -> None:
+        """Raises `ConfigError` where the last sample was cut short."""
+        if self._rest:
+            size, left = 2 * self._num_channels, len(self._rest)
+            raise ConfigError(f"the PCM ended within a sample: {left} of {size} bytes")

@@ -157,7 +157,7 @@ class RoomLink:
                 raise
             self._wiring, self._joined = wiring, time.monotonic()
             # What the user has closed meanwhile was closed in the room before this one.
-            if self._sender.is_done:
+            if self._sender.over.is_set():
                 await wiring.unpublish()
             if self._receiver.abandoned.is_set():
                 await wiring.unsubscribe()
@@ -175,7 +175,7 @@ class RoomLink:
             if room.name != grants.room:
                 raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
             wiring.scan()
-            if self._options.send and grants.can_publish and not sender.is_done:
+            if self._options.send and grants.can_publish and not sender.over.is_set():
                 await wiring.publish()
             else:
                 self.receives_only = True
@@ -301,9 +301,10 @@ class LoopbackLink:
         self._log.concerns(self.PARTICIPANT, "no room")
         self._receiver = receiver
         # A track that was never published has no SID, and needs one to be told apart.
-        track = _rtc.local_track(sender.source)
+        source = await sender.open()
+        track = _rtc.local_track(source)
         self._sid = track.sid or self.PARTICIPANT
-        receiver.start(track, self._sid, self.PARTICIPANT, sender.source.num_channels)
+        receiver.start(track, self._sid, self.PARTICIPANT, source.num_channels)
         sender.heard()
         sender.release()
 

@@ -36,6 +36,7 @@ __all__ = [
     "capture",
     "check_options",
     "check_room",
+    "clear",
     "heard_channels",
     "is_away",
     "is_heard",
@@ -65,7 +66,7 @@ WIRE_FRAME = WIRE_RATE * WIRE_FRAME_MS // 1000
 # milliseconds, but none of them is bounded by the SDK, and unpublishing was seen to never answer.
 LEAVE_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 2.0
-# One frame is at most 20 ms of sound behind a queue of at most 2 s; longer means a dead source.
+# What is captured waits for a tick of 10 ms at most; longer means a dead source.
 CAPTURE_TIMEOUT = 5.0
 
 # LiveKit's AudioTrackFeature.TF_STEREO, a name that the SDK does not export.
@@ -180,11 +181,10 @@ def wire_channels(num_channels: int) -> int:
     return min(num_channels, 2)
 
 
-def new_source(options: SessionOptions) -> rtc.AudioSource:
+def new_source(num_channels: int, queue_ms: int) -> rtc.AudioSource:
+    """`queue_ms` must be a multiple of 10: any other aborts the process."""
     _ffi.install()
-    # Sizes that are no multiple of 10 ms abort the process.
-    queue_ms = round(options.send_buffer * 100) * 10
-    return rtc.AudioSource(WIRE_RATE, wire_channels(options.num_channels), queue_ms)
+    return rtc.AudioSource(WIRE_RATE, num_channels, queue_ms)
 
 
 def local_track(source: rtc.AudioSource) -> rtc.LocalAudioTrack:
@@ -192,7 +192,7 @@ def local_track(source: rtc.AudioSource) -> rtc.LocalAudioTrack:
 
 
 async def capture(source: rtc.AudioSource, samples: Samples) -> None:
-    """Queues a frame; returns when the queue is down to its size again.
+    """Queues sound; returns when the queue is down to its size again.
 
     Never cancelled midway: the sound would be played all the same, and the next call would fail.
     """
@@ -201,6 +201,11 @@ async def capture(source: rtc.AudioSource, samples: Samples) -> None:
         await source.capture_frame(frame)
     if scope.cancelled_caught:
         raise LiveKitError(f"livekit: the SDK took no sound for {CAPTURE_TIMEOUT:g} s")
+
+
+def clear(source: rtc.AudioSource) -> None:
+    """Empties the queue, of what was captured before."""
+    source.clear_queue()
 
 
 def may_publish(room: rtc.Room) -> bool:

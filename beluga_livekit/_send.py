@@ -1,14 +1,14 @@
-"""From tx to the track: one pump, paced by the SDK's own queue."""
+"""From tx to the track: one pump, in the order in which it was asked, paced by the speaker."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from . import _rtc
 from ._config import SessionOptions
@@ -16,11 +16,14 @@ from ._converter import Converter, Framer
 from ._frame import AudioFrame
 from ._log import SessionLog
 from ._mixer import Samples, crossfade
+from ._playout import Playout
+from ._speaker import STEP, STEP_SECONDS, Speaker
+from ._tx import SendStream, Turn
 
-__all__ = ["SendStream", "Sender"]
+__all__ = ["Sender"]
 
-# The SDK plays in steps of 10 ms; what is shorter sticks in its queue until more comes.
-STEP = _rtc.WIRE_RATE // 100
+Item = TypeVar("Item")
+
 # What is left of a sound is padded to a whole step only when the SDK's queue has at most this
 # much left: padded at once, 3.02 s of 7 ms frames became 4.32 s full of holes.
 PAD_AT = 0.003
@@ -33,43 +36,16 @@ PATIENCE = 0.03
 STANDING = 1.0
 KEEP = 0.005
 
-
-class SendStream(MemoryObjectSendStream[AudioFrame]):
-    """tx: anyio's memory object stream, which refuses what is no frame and tells why it ended."""
-
-    def __init__(self, state: Any, why: Callable[[], Exception]) -> None:
-        super().__init__(state)
-        self._why = why
-
-    def send_nowait(self, item: AudioFrame) -> None:
-        if not isinstance(item, AudioFrame):
-            raise TypeError(
-                "tx takes beluga_livekit.AudioFrame, got "
-                f"{type(item).__module__}.{type(item).__qualname__}; "
-                "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
-            )
-        try:
-            super().send_nowait(item)
-        except anyio.BrokenResourceError:
-            raise self._why() from None
-
-    async def send(self, item: AudioFrame) -> None:
-        try:
-            await super().send(item)
-        except anyio.BrokenResourceError:
-            raise self._why() from None
-
-    def clone(self) -> Self:
-        if self._closed:
-            raise anyio.ClosedResourceError
-        return type(self)(self._state, self._why)
+# The longest that falling silent may take; it takes 1 to 20 ms.
+SILENCE_TIMEOUT = 2 * _rtc.CAPTURE_TIMEOUT
 
 
 class Sender:
-    """Plays what is sent to `tx`.
+    """Plays what is sent to `tx`, and what is given to `play`, in the order in which it came.
 
     `tx` holds no frames: a send returns when the pump takes the frame, and the pump waits for the
-    SDK's queue, so a producer is never further ahead than one frame and `send_buffer`.
+    speaker, so a producer is never further ahead than one frame and `send_buffer`. A play waits in
+    the same line for its turn, and then has the pump to itself.
 
     Args:
         options: The session's.
@@ -81,38 +57,37 @@ class Sender:
         self, options: SessionOptions, why: Callable[[], Exception], log: SessionLog
     ) -> None:
         self._options = options
+        self._why = why
         self._log = log
-        send, self._accept = anyio.create_memory_object_stream[AudioFrame](0)
-        self.tx = SendStream(send._state, why)  # noqa: SLF001 - a subclass has no other way in
+        send, self._accept = anyio.create_memory_object_stream[AudioFrame | Turn](0)
+        self._line = send._state  # noqa: SLF001 - a subclass has no other way in
+        self.tx = SendStream(self._line, why)
         send.close()
         self._converter = Converter(_rtc.WIRE_RATE, _rtc.wire_channels(options.num_channels))
         self._framer = Framer(_rtc.WIRE_FRAME)
-        self._source: _rtc.AudioSource | None = None
-        self._stopped = anyio.CancelScope()
+        self._speaker = Speaker(options)
         self._flowing = anyio.Event()  # replaced while the connection is away
         self._held = anyio.Event()  # the other way round
         self._heard = anyio.Event()
-        self._settled = anyio.Event()  # nothing of a sound is left to be handed to the SDK
         self._patience = 0.0  # seconds
         self._starved_since: float | None = None  # time.monotonic()
-        self._standing = 0.0  # seconds: the least that was in the SDK's queue since
+        self._standing = 0.0  # seconds: the least that was in the speaker's queue since
         self._shorten = 0  # steps to be shed
-        self._done = False
-        self._captured = 0  # samples per channel
+        self._sent = 0  # samples per channel
         self._shed = 0
-        self.plays_until = 0.0
-        """When the last sound leaves the SDK's queue, in seconds of `time.monotonic()`."""
-
-    @property
-    def source(self) -> _rtc.AudioSource:
-        """The SDK's end: made when first asked for, as its native thread is."""
-        if self._source is None:
-            self._source = _rtc.new_source(self._options)
-        return self._source
+        self._turns: list[Turn] = []
+        self._turn: Turn | None = None  # the one whose turn it is
+        self._stopped = anyio.CancelScope()
+        self._round = anyio.CancelScope()  # the pump's work until the next interrupt
+        self._interrupts = 0  # under way
+        self._silent = anyio.Event()  # the pump has nothing in hand and waits for `_resumed`
+        self._resumed = anyio.Event()
+        self.over = anyio.Event()
+        """Set when nothing will be sent any more, and all has been played."""
 
     @property
     def seconds_sent(self) -> float:
-        return self._captured / _rtc.WIRE_RATE
+        return self._sent / _rtc.WIRE_RATE
 
     @property
     def seconds_shed(self) -> float:
@@ -120,36 +95,124 @@ class Sender:
 
     @property
     def seconds_queued(self) -> float:
-        return self._source.queued_duration if self._source is not None else 0.0
-
-    async def run(self) -> None:
-        """Plays until tx and its clones are closed, or `finish` or `stop` was called."""
-        try:
-            with self._stopped:
-                await self._play_all()
-        finally:
-            self._done = True
-            self._accept.close()
-            self._settled.set()
-
-    async def _play_all(self) -> None:
-        while (frame := await self._next()) is not None:
-            sound = self._converter.push(frame.samples, frame.sample_rate)
-            await self._play(self._framer.push(sound))
-            if self._framer.held >= STEP:
-                rest = self._framer.take()
-                await self._play([rest[:STEP]])
-                self._framer.push(rest[STEP:])
-        await self._pad()
+        return self._speaker.seconds_queued
 
     @property
-    def is_done(self) -> bool:
-        """Whether nothing will be sent any more."""
-        return self._done
+    def seconds_idle(self) -> float:
+        """For how long there has been nothing to play."""
+        return self._speaker.seconds_idle
 
     @property
     def is_flowing(self) -> bool:
         return self._flowing.is_set()
+
+    async def open(self) -> _rtc.AudioSource:
+        """Returns the SDK's end, to be published."""
+        return await self._speaker.open()
+
+    async def run(self) -> None:
+        """Plays until tx and its clones are closed or `finish` was called, or `stop`."""
+        try:
+            with self._stopped:
+                done = False
+                while not done:
+                    with self._round:
+                        await self._play_all()
+                        done = True
+                    if self._round.cancel_called:
+                        await self._be_silent()
+        finally:
+            self.finish()
+            self._silent.set()
+            self.over.set()
+            for turn in self._turns:
+                turn.over.set()
+
+    async def _play_all(self) -> None:
+        while (item := await self._next(self._accept)) is not None:
+            if isinstance(item, Turn):
+                await self._play_turn(item)
+            else:
+                await self._play_frame(item)
+        await self._pad()
+        await anyio.sleep(self._speaker.seconds_queued)
+
+    async def _play_turn(self, turn: Turn) -> None:
+        self._turn, turn.start = turn, self._ahead()
+        with turn.playing:
+            while (frame := await self._next(turn.frames)) is not None:
+                await self._play_frame(frame)
+        if turn.playing.cancel_called:
+            self._drop()
+            for other in self._turns:  # the end of one before it may have been held, and dropped
+                if other.end is not None:
+                    other.end = min(other.end, self._speaker.end)
+        self._turn, turn.end = None, self._ahead()
+        turn.over.set()
+
+    async def _play_frame(self, frame: AudioFrame) -> None:
+        sound = self._converter.push(frame.samples, frame.sample_rate)
+        await self._play(self._framer.push(sound))
+        if self._framer.held >= STEP:
+            rest = self._framer.take()
+            await self._play([rest[:STEP]])
+            self._framer.push(rest[STEP:])
+
+    async def play(self, frames: AsyncIterator[AudioFrame]) -> Playout:
+        """Plays frames, all in one turn.
+
+        Raises:
+            anyio.ClosedResourceError: Nothing can be sent any more.
+            DisconnectedError: The session ended before all was played.
+        """
+        with self._place() as turn:
+            try:
+                await self._line_up(turn)
+                async for frame in frames:
+                    await turn.send(frame)
+                turn.finish()
+                await self._until_played(turn)
+            except anyio.get_cancelled_exc_class():
+                if turn.interrupted_at is None:
+                    await self._withdraw(turn)
+                raise
+        if turn.interrupted_at is None:
+            return Playout(turn.given, 0.0, interrupted=False)
+        played = self._played(turn, turn.interrupted_at)
+        return Playout(played, turn.given - played, interrupted=True)
+
+    async def wait_for_playout(self) -> None:
+        """Waits until all that was sent or played before has been played.
+
+        Raises:
+            DisconnectedError: The session ended before.
+        """
+        if self._accept.statistics().open_send_streams == 0:
+            await self.over.wait()
+            return
+        with self._place() as turn:
+            await self._line_up(turn)
+            turn.finish()
+            await self._until_played(turn)
+
+    async def interrupt(self) -> None:
+        """Falls silent: what was sent and what is played before this returns is dropped."""
+        if not self._interrupts:
+            self._resumed = anyio.Event()
+        self._interrupts += 1
+        at = self._speaker.position
+        self._discard(at, [turn for turn in self._turns if turn.start is None])
+        if not self._silent.is_set():
+            self._round.cancel()
+        try:
+            with anyio.move_on_after(SILENCE_TIMEOUT, shield=True):
+                at, _ = await self._speaker.cut()
+                await self._silent.wait()
+        finally:
+            self._interrupts -= 1
+            self._discard(at, self._turns)
+            if not self._interrupts:
+                self._resumed.set()
 
     def hold(self) -> None:
         """The connection is away: keeps what comes instead of playing into nothing."""
@@ -182,29 +245,100 @@ class Sender:
             self._heard = anyio.Event()
 
     def finish(self) -> None:
-        """Accepts nothing more; `run` returns when it has handed over what was accepted."""
+        """Accepts nothing more; `run` returns when what was accepted has been played."""
         self._accept.close()
+        for turn in self._turns:
+            turn.frames.close()
 
     def stop(self) -> None:
         """Accepts nothing more, and drops what was accepted: there is nowhere to play it."""
-        self._accept.close()
+        self.finish()
         self._stopped.cancel()
 
-    async def wait_for_playout(self) -> None:
-        """Waits until what was accepted has left the SDK's queue."""
-        while not self._idle() or self.seconds_queued > 0:
-            await self._settled.wait()
-            await anyio.sleep(self.seconds_queued)
-
     async def aclose(self) -> None:
-        self._accept.close()
-        if self._source is not None:
-            await self._source.aclose()
+        self.finish()
+        await self._speaker.aclose()
+
+    @contextmanager
+    def _place(self) -> Generator[Turn]:
+        """Gives a turn that is yet to be lined up; an interrupt ends the block."""
+        turn = Turn()
+        self._turns.append(turn)
+        try:
+            with turn.waiting:
+                yield turn
+        except anyio.BrokenResourceError:
+            raise self._why() from None
+        finally:
+            self._turns.remove(turn)
+            turn.close()
+
+    async def _line_up(self, turn: Turn) -> None:
+        """Returns when the turn has come."""
+        if self._accept.statistics().open_send_streams == 0:
+            raise anyio.ClosedResourceError("livekit: tx is closed")
+        # Open while it waits only, so that it never is what keeps tx from being closed.
+        with MemoryObjectSendStream[AudioFrame | Turn](self._line) as line:
+            await line.send(turn)
+
+    async def _until_played(self, turn: Turn) -> None:
+        await turn.over.wait()
+        while turn.end is None or self._speaker.position < turn.end:
+            if self.over.is_set():
+                raise self._why()
+            await anyio.sleep(self._speaker.seconds_until(turn.end or 0))
+
+    async def _withdraw(self, turn: Turn) -> None:
+        """Silences a play that was cancelled, and nothing else."""
+        turn.playing.cancel()
+        if turn.start is None:
+            return
+        with anyio.move_on_after(SILENCE_TIMEOUT, shield=True):
+            await turn.over.wait()
+            if turn.end is not None:
+                _, moved = await self._speaker.cut(turn.start, turn.end)
+                for other in self._turns:
+                    other.shift(turn.end, moved)
+
+    def _played(self, turn: Turn, position: int) -> float:
+        """Returns how much of a turn had been played when the sound had come this far."""
+        if turn.start is None:
+            return 0.0
+        end = position if turn.end is None else min(turn.end, position)
+        return min(max(0.0, (end - turn.start) / _rtc.WIRE_RATE), turn.given)
+
+    async def _be_silent(self) -> None:
+        """Has nothing in hand, until all interrupts are over."""
+        self._drop()
+        self._round = anyio.CancelScope()
+        self._silent.set()
+        while self._interrupts:
+            await self._resumed.wait()
+        self._silent = anyio.Event()
+
+    def _discard(self, at: int, turns: list[Turn]) -> None:
+        """Ends plays, as of a position, and drops what those have brought who wait in line."""
+        for turn in turns:
+            turn.interrupt(at)
+        with suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
+            while True:
+                self._accept.receive_nowait()
+
+    def _drop(self) -> None:
+        """Drops what has not been handed to the speaker."""
+        self._converter.finish()
+        self._framer.drop()
+        self._turn, self._shorten = None, 0
+
+    def _ahead(self) -> int:
+        """Returns the position at which the sound that comes next will be."""
+        inside = self._framer.held + round(self._converter.delay * _rtc.WIRE_RATE)
+        return self._speaker.end + inside
 
     async def _audience(self) -> None:
         """Waits for the connection, and for somebody who listens."""
         while True:
-            await self._flowing.wait()  # where a cancellation is noticed: a capture has no place
+            await self._flowing.wait()
             if self._heard.is_set():
                 return
             await self._wait_for_listener()
@@ -217,52 +351,46 @@ class Sender:
             self._log.warning("nobody has subscribed within %g s, sending anyway", timeout)
         self._heard.set()
 
-    def _idle(self) -> bool:
-        # A send to a waiting pump returns before the pump has run: only a pump that waits, with
-        # nothing held, has nothing to play.
-        waits = self._accept.statistics().tasks_waiting_receive > 0
-        return self._done or (self._settled.is_set() and waits)
-
-    async def _next(self) -> AudioFrame | None:
-        """Returns the next frame, or None after the last."""
+    async def _next(self, stream: MemoryObjectReceiveStream[Item]) -> Item | None:
+        """Returns what comes next, or None after the last; pads a sound that has ended."""
         try:
             while True:
                 with suppress(anyio.WouldBlock):
-                    frame = self._take(self._accept.receive_nowait())
-                    if frame.timestamp is not None:
-                        return self._heal(frame)
-                    self._starved_since = None
-                    return frame
+                    return self._take(stream.receive_nowait(), waited=False)
                 if not (self._converter.holds_sound or self._framer.held):
-                    self._settled.set()
-                    return self._heal(self._take(await self._accept.receive()))
-                with anyio.move_on_after(max(self.seconds_queued - PAD_AT, self._patience)):
-                    return self._heal(self._take(await self._accept.receive()))
+                    return self._take(await stream.receive(), waited=True)
+                patience = max(self._speaker.seconds_queued - PAD_AT, self._patience)
+                with anyio.move_on_after(patience):
+                    return self._take(await stream.receive(), waited=True)
                 await self._pad()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return None
 
-    def _take(self, frame: AudioFrame) -> AudioFrame:
-        if self._settled.is_set():
-            self._settled = anyio.Event()
-        self._patience = min(1.5 * frame.duration, PATIENCE)
-        return frame
+    def _take(self, item: Item, *, waited: bool) -> Item:
+        if isinstance(item, AudioFrame):
+            self._patience = min(1.5 * item.duration, PATIENCE)
+            if item.timestamp is not None or (waited and self._turn is None):
+                self._heal()
+            else:
+                self._starved_since = None
+        return item
 
-    def _heal(self, frame: AudioFrame) -> AudioFrame:
-        """Notes how much was queued before this frame of a producer in real time."""
-        now, queued = time.monotonic(), self.seconds_queued
+    def _heal(self) -> None:
+        """Notes how much is queued before the next frame of a producer in real time."""
+        now, queued = time.monotonic(), self._speaker.seconds_queued
         if self._starved_since is None:
             self._starved_since, self._standing = now, queued
         self._standing = min(self._standing, queued)
         if now - self._starved_since >= STANDING:
-            self._shorten = max(0, int((self._standing - KEEP) * _rtc.WIRE_RATE / STEP))
+            self._shorten = max(0, int((self._standing - KEEP) / STEP_SECONDS))
             self._starved_since = None
-        return frame
 
     async def _pad(self) -> None:
         """Plays what is left of a sound that has ended, up to a whole step."""
         await self._play(self._framer.push(self._converter.finish()))
         if self._framer.held:
+            if self._turn is not None and self._turn.start is not None:
+                self._turn.start += -self._framer.held % STEP  # silence is no part of it
             await self._play([self._framer.take(STEP)])
 
     async def _play(self, cuts: list[Samples]) -> None:
@@ -271,7 +399,8 @@ class Sender:
             if self._shorten and len(samples) == 2 * STEP:
                 self._shorten -= 1
                 self._shed += STEP
+                if self._turn is not None and self._turn.start is not None:
+                    self._turn.start -= STEP
                 samples = crossfade(samples[:STEP], samples[STEP:])  # noqa: PLW2901
-            await _rtc.capture(self.source, samples)
-            self._captured += len(samples)
-            self.plays_until = time.monotonic() + self.seconds_queued
+            await self._speaker.play(samples)
+            self._sent += len(samples)

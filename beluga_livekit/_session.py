@@ -11,7 +11,8 @@ from . import _rtc
 from ._background import CLOSED, Background
 from ._errors import DisconnectReason
 from ._frame import AudioFrame
-from ._send import SendStream
+from ._playout import Playable, Playout, frames_of
+from ._tx import SendStream
 
 __all__ = ["LiveKitSession", "SessionStatistics"]
 
@@ -102,18 +103,55 @@ class LiveKitSession(
             seconds_queued=sender.seconds_queued,
         )
 
+    async def play(
+        self, source: Playable, *, sample_rate: int | None = None, num_channels: int = 1
+    ) -> Playout:
+        """Plays a source, such as what text-to-speech returns, and waits until it was played.
+
+        It is played in one piece, after all that was sent or played before; what is sent or played
+        meanwhile comes after it. Cancelled, it falls silent as it does by `interrupt`.
+
+        Args:
+            source: An `AudioFrame`, or bytes; or an iterable or async iterable of frames or of
+                bytes, cut anywhere. It is closed, whatever happens.
+            sample_rate: Of the bytes, in Hz; frames know theirs.
+            num_channels: Of the bytes, which are interleaved little-endian int16.
+
+        Returns:
+            How much of it was played: of what an agent was saying, what its user has heard.
+
+        Raises:
+            ConfigError: A format out of range; bytes without a `sample_rate`, or that end within a
+                sample.
+            TypeError: The source is, or gives, something else.
+            anyio.ClosedResourceError: The session, or tx, is closed.
+            DisconnectedError: The session ended before everything was played.
+        """
+        async with frames_of(source, sample_rate, num_channels) as frames:
+            self._check_open()
+            return await self._background.sender.play(frames)
+
+    async def interrupt(self) -> None:
+        """Falls silent at once, with a short fade, and drops all that has not been played.
+
+        That is every frame whose `send` began before this returns, and every `play`. It takes at
+        most 20 ms; the next frame is played at once.
+
+        Raises:
+            anyio.ClosedResourceError: The session is closed.
+        """
+        self._check_open()
+        await self._background.sender.interrupt()
+
     async def wait_for_playout(self) -> None:
-        """Waits until everything that tx has accepted has been played.
+        """Waits until everything that was sent or played before has been played.
 
         Raises:
             anyio.ClosedResourceError: The session is closed.
             DisconnectedError: It ended before everything was played.
         """
         self._check_open()
-        background = self._background
-        await background.sender.wait_for_playout()
-        if background.reason is not None or background.failure is not None:
-            raise background.why()
+        await self._background.sender.wait_for_playout()
 
     async def receive(self) -> AudioFrame:
         """Receives a frame, as `rx.receive()` does."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ObjectReceiveStream, ObjectSendStream
 
-from ._errors import ConfigError
-from ._frame import AudioFrame, check_channels, check_rate
+from ._frame import AudioFrame, FrameMaker
 
 __all__ = ["PcmReceiveStream", "PcmSendStream"]
 
@@ -33,9 +32,7 @@ class PcmSendStream(ByteSendStream):
         self, tx: ObjectSendStream[AudioFrame], *, sample_rate: int = 16_000, num_channels: int = 1
     ) -> None:
         self._tx = tx
-        self._sample_rate = check_rate(sample_rate)
-        self._num_channels = check_channels(num_channels)
-        self._rest = b""
+        self._maker = FrameMaker(sample_rate, num_channels)
         self._closed = False
 
     async def send(self, item: bytes) -> None:
@@ -47,11 +44,8 @@ class PcmSendStream(ByteSendStream):
         """
         if self._closed:
             raise anyio.ClosedResourceError
-        data = self._rest + bytes(item)
-        whole = len(data) - len(data) % (2 * self._num_channels)
-        self._rest = data[whole:]
-        if whole:
-            await self._tx.send(AudioFrame(data[:whole], self._sample_rate, self._num_channels))
+        if (frame := self._maker.push(bytes(item))) is not None:
+            await self._tx.send(frame)
         else:
             await anyio.lowlevel.checkpoint()
 
@@ -65,9 +59,7 @@ class PcmSendStream(ByteSendStream):
             return
         self._closed = True
         await self._close_tx()
-        if self._rest:
-            size, left = 2 * self._num_channels, len(self._rest)
-            raise ConfigError(f"the PCM ended within a sample: {left} of {size} bytes")
+        self._maker.finish()
 
     async def _close_tx(self) -> None:
         await self._tx.aclose()

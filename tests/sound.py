@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -106,6 +107,50 @@ async def hear(rx: AsyncIterable[AudioFrame], *, after: float = QUIET_AFTER) -> 
                     break
     assert begun, "rx ended before anything was heard"
     return frames
+
+
+class Recording:
+    """What has been heard so far."""
+
+    def __init__(self) -> None:
+        self.frames: list[AudioFrame] = []
+
+    @property
+    def sound(self) -> NDArray[np.int16]:
+        """From the first sample that is not zero to the last."""
+        heard = samples_of(self.frames) if self.frames else np.zeros(0, np.int16)
+        some = np.flatnonzero(heard)
+        return heard[some[0] : some[-1] + 1] if len(some) else heard[:0]
+
+    async def until_quiet(self, *, after: float = 0.1) -> NDArray[np.int16]:
+        """Waits until something was heard and has been over for so long; returns it."""
+        with anyio.fail_after(DEADLINE):
+            while not len(self.sound) or self._seconds_quiet() < after:
+                await anyio.sleep(0.01)
+        return self.sound
+
+    def _seconds_quiet(self) -> float:
+        seconds = 0.0
+        for frame in reversed(self.frames):
+            if frame.samples.any():
+                break
+            seconds += frame.duration
+        return seconds
+
+
+@asynccontextmanager
+async def recorded(rx: AsyncIterable[AudioFrame]) -> AsyncIterator[Recording]:
+    """Listens all the time."""
+    recording = Recording()
+
+    async def listen() -> None:
+        async for frame in rx:
+            recording.frames.append(frame)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield recording
+        tasks.cancel_scope.cancel()
 
 
 async def ended(session: LiveKitSession, within: float = DEADLINE) -> None:
