@@ -147,7 +147,7 @@ class LiveKitSession(
         """Waits until everything that was sent or played before has been played.
 
         Raises:
-            anyio.ClosedResourceError: The session is closed.
+            anyio.ClosedResourceError: The session is closed, or may no longer send.
             DisconnectedError: It ended before everything was played.
         """
         self._check_open()

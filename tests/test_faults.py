@@ -464,7 +464,8 @@ async def test_a_rejoin_that_may_not_speak_any_more(
         with anyio.fail_after(DEADLINE):
             await gone.wait()
             await bot.send(AudioFrame.from_samples(tone(440, 1.0, 16000), 16000))
-            await bot.wait_for_playout()
+            with pytest.raises(anyio.ClosedResourceError, match="only receives"):
+                await bot.wait_for_playout()
             await rejoined(bot, first)
             with pytest.raises(anyio.ClosedResourceError, match="only receives"):
                 while True:

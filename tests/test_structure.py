@@ -86,9 +86,8 @@ def test_an_exit_with_native_streams_open_has_the_programs_own_exit_code() -> No
     code = (
         "import asyncio, sys\n"
         "from beluga_livekit import _rtc\n"
-        "from beluga_livekit._config import SessionOptions\n"
         "async def main():\n"
-        "    track = _rtc.local_track(_rtc.new_source(SessionOptions()))\n"
+        "    track = _rtc.local_track(_rtc.new_source(1, 100))\n"
         "    streams = [_rtc.rtc.AudioStream(track) for _ in range(8)]\n"
         "    await anext(streams[0])\n"
         "    sys.exit(7)\n"
