@@ -1,4 +1,4 @@
-"""The SDK's private parts that we lean on: a connect that can be cancelled, and a quiet exit.
+"""The SDK's private parts that we lean on: a cancellable connect, quiet captures, a quiet exit.
 
 `Room.connect` cannot be cancelled: the native side goes on, and if nobody answers its result
 within 15 s it terminates the process (livekit 1.1 to 1.2). So one permanent subscriber listens to
@@ -6,8 +6,14 @@ the native events. Its filter runs on the native thread, also while the event lo
 stopped or closed, and answers every result of a connect at once; a room whose joiner has given up
 is left again on the spot.
 
+`AudioSource.capture_frame` wakes the event loop twice for each frame, to tell its caller and each
+room that the frame has arrived: of all that a relay takes, 8 % (10.3 against 9.4 % of a core,
+medians of three runs each). Here the answer is noted on the native thread, and looked at when the
+next frame comes.
+
 All of it hangs on private names, which are looked up here and nowhere else. Where a release of
-the SDK has moved them, `connect` waits for the native side instead of leaving it alone.
+the SDK has moved them, `connect` waits for the native side instead of leaving it alone, and
+captures are the SDK's.
 """
 
 from __future__ import annotations
@@ -26,31 +32,41 @@ from concurrent.futures import Future, wait
 from typing import Any
 
 import anyio
+import numpy as np
 from livekit import rtc
+from numpy.typing import NDArray
+
+from ._errors import LiveKitError
 
 try:
     from livekit.rtc._ffi_client import FfiClient, FfiHandle, FfiQueue
-    from livekit.rtc._proto import ffi_pb2, room_pb2
+    from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, room_pb2
 
     _SUPPORTED = (
         {"instance", "_instance"} <= vars(FfiClient).keys()
+        and "put" in vars(FfiQueue)
         and "filter_fn" in inspect.signature(FfiQueue.subscribe).parameters
         and "ready_for_room_event" in ffi_pb2.FfiRequest.DESCRIPTOR.fields_by_name
         and "request_async_id" in room_pb2.ConnectRequest.DESCRIPTOR.fields_by_name
         and "request_async_id" in room_pb2.DisconnectRequest.DESCRIPTOR.fields_by_name
         and "join_retries" in room_pb2.RoomOptions.DESCRIPTOR.fields_by_name
+        and "request_async_id" in audio_frame_pb2.CaptureAudioFrameRequest.DESCRIPTOR.fields_by_name
         and callable(FfiClient.request)
     )
 except (ImportError, AttributeError):  # pragma: no cover - a release that we have not seen yet
     _SUPPORTED = False
 
-__all__ = ["connect", "install"]
+__all__ = ["Source", "connect", "install"]
 
 _log = logging.getLogger("beluga_livekit")
 
 # How long a cancelled connect may hold its caller up where the private names are gone: the SDK's
 # watchdog fires after 15 s, and a black hole takes it 32 s to give up on.
 FALLBACK_WAIT = 40.0
+
+# What is captured arrives within 2 ms, and waits for a tick of 10 ms at most if there is no room;
+# longer means a dead source.
+CAPTURE_TIMEOUT = 5.0
 
 # At exit a native callback may still be waiting for the interpreter, and aborts the process when
 # it gets it (exit code 134 in 8 of 48 quick exits, in 0 of 60 with this pause). Exit handlers run
@@ -82,7 +98,85 @@ _lock = threading.Lock()
 _attempts: dict[int, _Attempt] = {}
 _abandoned: dict[Hashable, _Attempt] = {}  # the last one for each place
 _leaving: dict[int, _Attempt] = {}
+_captures: dict[int, Source] = {}  # that have not been answered
 _installed_in: Any = None
+
+
+class Source:
+    """The SDK's audio source, and the captures into its queue.
+
+    Args:
+        sample_rate: In Hz.
+        num_channels: 1 or 2.
+        queue_ms: The size of its queue: a multiple of 10, as any other aborts the process.
+    """
+
+    def __init__(self, sample_rate: int, num_channels: int, queue_ms: int) -> None:
+        install()
+        self.rtc = rtc.AudioSource(sample_rate, num_channels, queue_ms)
+        self._unanswered: dict[int, NDArray[np.int16]] = {}
+        self._error = ""
+        self.answered_at = 0.0
+        """When the last capture was answered, in seconds of `time.perf_counter()`."""
+
+    async def capture(self, samples: NDArray[np.int16]) -> None:
+        """Queues sound, after what was queued before; returns before it has arrived.
+
+        Args:
+            samples: Shape (n,), or (n, 2).
+
+        Raises:
+            LiveKitError: The SDK did not take what was captured before.
+        """
+        await self.settled()
+        source, samples = self.rtc, np.ascontiguousarray(samples)
+        if not _SUPPORTED:
+            frame = (samples.tobytes(), source.sample_rate, source.num_channels, len(samples))
+            # Cancelled midway it would be played all the same, and the next one would fail.
+            with anyio.move_on_after(CAPTURE_TIMEOUT, shield=True):
+                await source.capture_frame(rtc.AudioFrame(*frame))
+            self.answered_at = time.perf_counter()
+            return
+        request = ffi_pb2.FfiRequest()
+        capture = request.capture_audio_frame
+        capture.source_handle = source._ffi_handle.handle
+        capture.request_async_id = number = next(_ids)
+        capture.buffer.data_ptr = samples.ctypes.data
+        capture.buffer.sample_rate = source.sample_rate
+        capture.buffer.num_channels = source.num_channels
+        capture.buffer.samples_per_channel = len(samples)
+        self._unanswered[number] = samples  # the native side reads from it
+        _captures[number] = self
+        FfiClient.instance.request(request)
+
+    async def settled(self) -> None:
+        """Waits until all that was captured has arrived in the queue, and the queue has room.
+
+        Raises:
+            LiveKitError: The SDK did not take it.
+        """
+        if self._unanswered:
+            with anyio.move_on_after(CAPTURE_TIMEOUT):
+                while self._unanswered:  # noqa: ASYNC110 - to be woken costs what is saved here
+                    await anyio.sleep(0.0005)
+            if self._unanswered:
+                self._error = f"no answer within {CAPTURE_TIMEOUT:g} s"
+        if self._error:
+            raise LiveKitError(f"livekit: the SDK took no sound: {self._error}")
+
+    def clear(self) -> None:
+        """Empties the queue of what has arrived there."""
+        self.rtc.clear_queue()
+
+    async def aclose(self) -> None:
+        await self.rtc.aclose()
+        for number in self._unanswered:
+            _captures.pop(number, None)
+
+    def _answer(self, number: int, error: str) -> None:
+        self.answered_at = time.perf_counter()
+        self._error = error
+        self._unanswered.pop(number, None)
 
 
 async def connect(
@@ -158,6 +252,17 @@ def install() -> None:
 
     client.request = tagged
     client.queue.subscribe(asyncio.get_running_loop(), filter_fn=_on_event)
+    put = client.queue.put
+
+    def put_unless_ours(event: Any) -> None:
+        if event.WhichOneof("message") == "capture_audio_frame":
+            number = event.capture_audio_frame.async_id
+            if (source := _captures.pop(number, None)) is not None:
+                source._answer(number, event.capture_audio_frame.error)
+                return
+        put(event)
+
+    client.queue.put = put_unless_ours
 
 
 def _on_event(event: Any) -> bool:

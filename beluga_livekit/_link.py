@@ -301,7 +301,7 @@ class LoopbackLink:
         self._log.concerns(self.PARTICIPANT, "no room")
         self._receiver = receiver
         # A track that was never published has no SID, and needs one to be told apart.
-        source = await sender.open()
+        source = (await sender.open()).rtc
         track = _rtc.local_track(source)
         self._sid = track.sid or self.PARTICIPANT
         receiver.start(track, self._sid, self.PARTICIPANT, source.num_channels)

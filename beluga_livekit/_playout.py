@@ -16,7 +16,7 @@ from ._frame import AudioFrame, FrameMaker, check_channels, check_rate
 __all__ = ["Playable", "Playout", "frames_of"]
 
 Playable = (
-    AudioFrame | bytes | Iterable[AudioFrame] | Iterable[bytes]
+    AudioFrame | bytes | bytearray | memoryview | Iterable[AudioFrame] | Iterable[bytes]
     | AsyncIterable[AudioFrame] | AsyncIterable[bytes]
 )  # fmt: skip
 """What `play` takes: sound in one piece or in many, as frames or as raw PCM cut anywhere."""

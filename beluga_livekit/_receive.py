@@ -19,6 +19,10 @@ from ._queue import FrameQueue
 
 __all__ = ["Receiver"]
 
+# Whoever asks for frames as short as this, in seconds, wants them as soon as they are there: the
+# track is read in halves of a wire frame then, which comes 10 ms sooner and costs more CPU.
+SHORT = 0.01
+
 
 class Receiver:
     """Reads the tracks that it is told of and puts their sound into `queue`.
@@ -84,10 +88,13 @@ class Receiver:
         options = self._options
         converter = Converter(options.sample_rate, options.num_channels)
         framer = Framer(options.samples_per_frame)
+        # Half a frame would only wait for its other half.
+        short = options.samples_per_frame / options.sample_rate <= SHORT
+        wire_ms = _rtc.WIRE_FRAME_MS // 2 if short else _rtc.WIRE_FRAME_MS
         now = time.monotonic()
         try:
             with stopped:
-                async with aclosing(_rtc.read_track(track, num_channels)) as wire_frames:
+                async with aclosing(_rtc.read_track(track, num_channels, wire_ms)) as wire_frames:
                     async for samples in wire_frames:
                         now = time.monotonic()
                         if self._readers.get(sid) is stopped and sid not in self._heard:

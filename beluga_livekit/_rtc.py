@@ -19,7 +19,6 @@ from ._errors import (
     ConfigError,
     ConnectError,
     DisconnectReason,
-    LiveKitError,
     display_url,
     scrub,
 )
@@ -28,15 +27,12 @@ from ._mixer import Samples
 __all__ = [
     "WIRE_FRAME",
     "WIRE_RATE",
-    "AudioSource",
     "Publication",
     "RemotePublication",
     "Room",
     "Track",
-    "capture",
     "check_options",
     "check_room",
-    "clear",
     "heard_channels",
     "is_away",
     "is_heard",
@@ -46,7 +42,6 @@ __all__ = [
     "local_track",
     "may_publish",
     "new_room",
-    "new_source",
     "publish",
     "read_track",
     "reason_of",
@@ -66,14 +61,11 @@ WIRE_FRAME = WIRE_RATE * WIRE_FRAME_MS // 1000
 # milliseconds, but none of them is bounded by the SDK, and unpublishing was seen to never answer.
 LEAVE_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 2.0
-# What is captured waits for a tick of 10 ms at most; longer means a dead source.
-CAPTURE_TIMEOUT = 5.0
 
 # LiveKit's AudioTrackFeature.TF_STEREO, a name that the SDK does not export.
 TF_STEREO = 0
 
 Room = rtc.Room
-AudioSource = rtc.AudioSource
 Track = rtc.LocalAudioTrack | rtc.RemoteAudioTrack
 Publication = rtc.LocalTrackPublication
 RemotePublication = rtc.RemoteTrackPublication
@@ -181,31 +173,8 @@ def wire_channels(num_channels: int) -> int:
     return min(num_channels, 2)
 
 
-def new_source(num_channels: int, queue_ms: int) -> rtc.AudioSource:
-    """`queue_ms` must be a multiple of 10: any other aborts the process."""
-    _ffi.install()
-    return rtc.AudioSource(WIRE_RATE, num_channels, queue_ms)
-
-
 def local_track(source: rtc.AudioSource) -> rtc.LocalAudioTrack:
     return rtc.LocalAudioTrack.create_audio_track("beluga", source)
-
-
-async def capture(source: rtc.AudioSource, samples: Samples) -> None:
-    """Queues sound; returns when the queue is down to its size again.
-
-    Never cancelled midway: the sound would be played all the same, and the next call would fail.
-    """
-    frame = rtc.AudioFrame(samples.tobytes(), WIRE_RATE, source.num_channels, len(samples))
-    with anyio.move_on_after(CAPTURE_TIMEOUT, shield=True) as scope:
-        await source.capture_frame(frame)
-    if scope.cancelled_caught:
-        raise LiveKitError(f"livekit: the SDK took no sound for {CAPTURE_TIMEOUT:g} s")
-
-
-def clear(source: rtc.AudioSource) -> None:
-    """Empties the queue, of what was captured before."""
-    source.clear_queue()
 
 
 def may_publish(room: rtc.Room) -> bool:
@@ -269,7 +238,9 @@ def heard_channels(publication: rtc.RemoteTrackPublication) -> int:
     return 2 if TF_STEREO in publication.audio_features else 1
 
 
-async def read_track(track: Track, num_channels: int) -> AsyncGenerator[Samples]:
+async def read_track(
+    track: Track, num_channels: int, frame_ms: int = WIRE_FRAME_MS
+) -> AsyncGenerator[Samples]:
     """Reads a track as wire frames: int16, shape (n,) or (n, channels).
 
     The SDK never ends the stream of a track that has gone. Close this generator then.
@@ -278,7 +249,7 @@ async def read_track(track: Track, num_channels: int) -> AsyncGenerator[Samples]
         track,
         sample_rate=WIRE_RATE,
         num_channels=num_channels,
-        frame_size_ms=WIRE_FRAME_MS,
+        frame_size_ms=frame_ms,
     )
     try:
         async for event in stream:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from . import _rtc
+from . import _ffi, _rtc
 from ._config import SessionOptions
 from ._converter import Converter, Framer
 from ._frame import AudioFrame
@@ -37,7 +37,7 @@ STANDING = 1.0
 KEEP = 0.005
 
 # The longest that falling silent may take; it takes 1 to 20 ms.
-SILENCE_TIMEOUT = 2 * _rtc.CAPTURE_TIMEOUT
+SILENCE_TIMEOUT = 2 * _ffi.CAPTURE_TIMEOUT
 
 
 class Sender:
@@ -70,6 +70,7 @@ class Sender:
         self._held = anyio.Event()  # the other way round
         self._heard = anyio.Event()
         self._patience = 0.0  # seconds
+        self._relays = False  # what was heard is sent on
         self._starved_since: float | None = None  # time.monotonic()
         self._standing = 0.0  # seconds: the least that was in the speaker's queue since
         self._shorten = 0  # steps to be shed
@@ -82,8 +83,9 @@ class Sender:
         self._interrupts = 0  # under way
         self._silent = anyio.Event()  # the pump has nothing in hand and waits for `_resumed`
         self._resumed = anyio.Event()
+        self._played_out = False
         self.over = anyio.Event()
-        """Set when nothing will be sent any more, and all has been played."""
+        """Set when nothing will be played any more."""
 
     @property
     def seconds_sent(self) -> float:
@@ -106,7 +108,7 @@ class Sender:
     def is_flowing(self) -> bool:
         return self._flowing.is_set()
 
-    async def open(self) -> _rtc.AudioSource:
+    async def open(self) -> _ffi.Source:
         """Returns the SDK's end, to be published."""
         return await self._speaker.open()
 
@@ -114,11 +116,10 @@ class Sender:
         """Plays until tx and its clones are closed or `finish` was called, or `stop`."""
         try:
             with self._stopped:
-                done = False
-                while not done:
+                while not self._played_out:
                     with self._round:
                         await self._play_all()
-                        done = True
+                        self._played_out = True
                     if self._round.cancel_called:
                         await self._be_silent()
         finally:
@@ -153,7 +154,7 @@ class Sender:
     async def _play_frame(self, frame: AudioFrame) -> None:
         sound = self._converter.push(frame.samples, frame.sample_rate)
         await self._play(self._framer.push(sound))
-        if self._framer.held >= STEP:
+        if self._framer.held >= STEP and not self._shorten:
             rest = self._framer.take()
             await self._play([rest[:STEP]])
             self._framer.push(rest[STEP:])
@@ -189,6 +190,8 @@ class Sender:
         """
         if self._accept.statistics().open_send_streams == 0:
             await self.over.wait()
+            if not self._played_out:
+                raise self._why()
             return
         with self._place() as turn:
             await self._line_up(turn)
@@ -262,13 +265,11 @@ class Sender:
     @contextmanager
     def _place(self) -> Generator[Turn]:
         """Gives a turn that is yet to be lined up; an interrupt ends the block."""
-        turn = Turn()
+        turn = Turn(self._why)
         self._turns.append(turn)
         try:
             with turn.waiting:
                 yield turn
-        except anyio.BrokenResourceError:
-            raise self._why() from None
         finally:
             self._turns.remove(turn)
             turn.close()
@@ -279,7 +280,10 @@ class Sender:
             raise anyio.ClosedResourceError("livekit: tx is closed")
         # Open while it waits only, so that it never is what keeps tx from being closed.
         with MemoryObjectSendStream[AudioFrame | Turn](self._line) as line:
-            await line.send(turn)
+            try:
+                await line.send(turn)
+            except anyio.BrokenResourceError:
+                raise self._why() from None
 
     async def _until_played(self, turn: Turn) -> None:
         await turn.over.wait()
@@ -337,11 +341,10 @@ class Sender:
 
     async def _audience(self) -> None:
         """Waits for the connection, and for somebody who listens."""
-        while True:
+        while not (self._flowing.is_set() and self._heard.is_set()):
             await self._flowing.wait()
-            if self._heard.is_set():
-                return
-            await self._wait_for_listener()
+            if not self._heard.is_set():
+                await self._wait_for_listener()
 
     async def _wait_for_listener(self) -> None:
         timeout = self._options.listener_timeout
@@ -369,7 +372,8 @@ class Sender:
     def _take(self, item: Item, *, waited: bool) -> Item:
         if isinstance(item, AudioFrame):
             self._patience = min(1.5 * item.duration, PATIENCE)
-            if item.timestamp is not None or (waited and self._turn is None):
+            self._relays = item.timestamp is not None
+            if self._relays or (waited and self._turn is None):
                 self._heal()
             else:
                 self._starved_since = None
@@ -402,5 +406,5 @@ class Sender:
                 if self._turn is not None and self._turn.start is not None:
                     self._turn.start -= STEP
                 samples = crossfade(samples[:STEP], samples[STEP:])  # noqa: PLW2901
-            await self._speaker.play(samples)
+            await self._speaker.play(samples, at_once=self._relays)
             self._sent += len(samples)

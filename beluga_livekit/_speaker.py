@@ -9,7 +9,7 @@ from collections import deque
 import anyio
 import numpy as np
 
-from . import _rtc
+from . import _ffi, _rtc
 from ._config import SessionOptions
 from ._mixer import Samples
 
@@ -21,11 +21,11 @@ STEP = _rtc.WIRE_RATE // 100
 STEP_SECONDS = 0.01
 
 # What has to be on one side of a tick for certain is done in this part of a step, in seconds since
-# the last tick: a tick is up to 1 ms late, and a capture takes 0.2 to 2 ms to arrive.
+# the last tick: a tick is up to 1 ms late, and a capture takes up to 2 ms to arrive.
 EARLIEST, LATEST = 0.0025, 0.007
 
-# The grid is known when two looks at it agree to so many seconds; a look that comes late, as the
-# event loop was busy, does not. A third of a millisecond was the most of 400 with an idle machine.
+# The grid is known when two looks at it agree to so many seconds; one that comes late, as others
+# had the processor, does not. A third of a millisecond was the most of 400 on an idle machine.
 AGREE = 0.0005
 MAX_LOOKS = 20
 
@@ -48,7 +48,7 @@ class Speaker:
     def __init__(self, options: SessionOptions) -> None:
         self._lead = round(options.send_buffer / STEP_SECONDS)  # steps
         self._channels = _rtc.wire_channels(options.num_channels)
-        self._source: _rtc.AudioSource | None = None
+        self._source: _ffi.Source | None = None
         self._lock = anyio.Lock(fast_acquire=True)
         self._grid = 0.0  # time.perf_counter() at one of the ticks
         self._last = 0  # the tick, counted from that one, that takes the last step of the queue
@@ -56,21 +56,22 @@ class Speaker:
         self.end = 0
         """The position of the end of all sound."""
 
-    async def open(self) -> _rtc.AudioSource:
+    async def open(self) -> _ffi.Source:
         """Returns the SDK's end: made when first asked for, as its thread is."""
         if self._source is None:
             steps = self._lead + ROOM
-            self._source = _rtc.new_source(self._channels, steps * 10)
+            self._source = _ffi.Source(_rtc.WIRE_RATE, self._channels, steps * 10)
             await self._find_ticks(self._source, self._silence(steps * STEP))
         return self._source
 
-    async def _find_ticks(self, source: _rtc.AudioSource, all_there_is_room_for: Samples) -> None:
+    async def _find_ticks(self, source: _ffi.Source, all_there_is_room_for: Samples) -> None:
         looks: list[float] = []
         for _ in range(MAX_LOOKS):
-            await _rtc.capture(source, all_there_is_room_for)
-            await _rtc.capture(source, all_there_is_room_for[:STEP])  # waits for a tick
-            looks.append(time.perf_counter())
-            _rtc.clear(source)
+            await source.capture(all_there_is_room_for)
+            await source.capture(all_there_is_room_for[:STEP])  # is answered at the next tick
+            await source.settled()
+            source.clear()
+            looks.append(source.answered_at)
             # A look may be late, but never early.
             half = STEP_SECONDS / 2
             late = sorted((look - looks[0] + half) % STEP_SECONDS - half for look in looks)
@@ -98,12 +99,20 @@ class Speaker:
         left = self._time_of(self._last - (self.end - position) // STEP) - time.perf_counter()
         return max(left, STEP_SECONDS if position > self.end else 0.0)
 
-    async def play(self, samples: Samples) -> None:
-        """Hands over whole steps, when no more than `send_buffer` is queued."""
+    async def play(self, samples: Samples, *, at_once: bool = False) -> None:
+        """Hands over whole steps, when no more than `send_buffer` is queued.
+
+        Args:
+            samples: int16, shape (n,) or (n, 2).
+            at_once: Does not wait, in one of two cases up to 5 ms and so for another tick, until
+                it is certain which tick will play it: a `cut` may be a step off then.
+        """
         source = await self.open()
         await anyio.sleep(max(0.0, self.seconds_queued - self._lead * STEP_SECONDS))
         async with self._lock:
-            await self._between_ticks(only_if_empty=True)
+            await source.settled()
+            if not at_once:
+                await self._between_ticks(only_if_empty=True)
             await self._hand_over(source, samples)
 
     async def cut(self, start: int = 0, end: int | None = None) -> tuple[int, int]:
@@ -116,6 +125,7 @@ class Speaker:
         async with self._lock:
             if (source := self._source) is None:
                 return 0, 0
+            await source.settled()
             await self._between_ticks(only_if_empty=False)
             tick, heard = self._tick(), self.position
             over = self.end if end is None else min(end, self.end)
@@ -125,7 +135,7 @@ class Speaker:
             sound = np.concatenate([self._silence(STEP), *self._recent])
             offset = self.end - len(sound)
             new = _faded(sound, cut - offset, over - offset)[heard - offset :]
-            _rtc.clear(source)
+            source.clear()
             moved = heard + len(new) - self.end
             self._recent = deque([sound[: heard - offset]])
             self._last, self.end = tick, heard
@@ -137,9 +147,9 @@ class Speaker:
         if source is not None:
             await source.aclose()
 
-    async def _hand_over(self, source: _rtc.AudioSource, samples: Samples) -> None:
+    async def _hand_over(self, source: _ffi.Source, samples: Samples) -> None:
+        await source.capture(samples)
         tick = self._tick()
-        await _rtc.capture(source, samples)
         self._last = max(self._last, tick) + len(samples) // STEP
         self.end += len(samples)
         self._recent.append(samples)

@@ -57,7 +57,8 @@ class Turn:
         given: Seconds that its source has given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, why: Callable[[], Exception]) -> None:
+        self._why = why
         self._send, self.frames = anyio.create_memory_object_stream[AudioFrame](0)
         self.waiting = anyio.CancelScope()
         self.playing = anyio.CancelScope()
@@ -69,7 +70,10 @@ class Turn:
 
     async def send(self, frame: AudioFrame) -> None:
         self.given += frame.duration
-        await self._send.send(frame)
+        try:
+            await self._send.send(frame)
+        except anyio.BrokenResourceError:
+            raise self._why() from None
 
     def finish(self) -> None:
         """There are no more frames."""

@@ -107,7 +107,7 @@ class Wiring:
 
     async def publish(self) -> None:
         """Publishes the sender's source, and lets it flow."""
-        self._track = _rtc.local_track(await self._sender.open())
+        self._track = _rtc.local_track((await self._sender.open()).rtc)
         self._sender.unheard()
         self._publication = await _rtc.publish(self.room, self._track, self._options)
         self._release()

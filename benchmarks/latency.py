@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -55,6 +56,13 @@ async def ours(url: str, token: str) -> None:
             await tx.send(frame)
 
 
+async def ours_short(url: str, token: str) -> None:
+    """The same in frames as short as the SDK's are by default."""
+    async with open_livekit(url, token, frame_size=160) as (rx, tx):
+        async for frame in rx:
+            await tx.send(frame)
+
+
 async def raw(url: str, token: str, rate: int, frame_ms: int | None, queue_ms: int) -> None:
     """What people write with the SDK alone."""
     room = rtc.Room()
@@ -80,6 +88,7 @@ async def raw_defaults(url: str, token: str) -> None:
 
 SUBJECTS = {
     "beluga_livekit, 16 kHz": ours,
+    "beluga_livekit, 16 kHz, 10 ms": ours_short,
     "raw SDK, 48 kHz, 20 ms, queue 50": raw_tuned,
     "raw SDK, 16 kHz, defaults": raw_defaults,
 }
@@ -108,14 +117,24 @@ def find(burst: NDArray[np.int16], sound: NDArray[np.float64]) -> int | None:
 
 @attrs.frozen
 class Trip:
-    """A burst's round trip: when it was said, in seconds from the end of the stall; and ms."""
+    """A burst's round trip: when it was said, in seconds from the first; and ms."""
 
     at: float
     took: float
 
 
-async def probe(url: str, token: str, subject: int, stall: float) -> list[Trip]:
-    """Returns the round trips of the bursts; in the middle `subject`, a process, is blocked."""
+@attrs.frozen
+class Used:
+    """What a subject used: % of a core, and MB of memory more at the end than at the start."""
+
+    cpu: float
+    memory: float
+
+
+async def probe(
+    url: str, token: str, subject: psutil.Process, bursts: int, stall_before: Collection[int]
+) -> tuple[list[Trip], Used]:
+    """Returns the round trips of the bursts, and what `subject` used, blocked before some."""
     room = rtc.Room()
     heard_tracks: asyncio.Queue[rtc.RemoteAudioTrack] = asyncio.Queue()
     room.on("track_subscribed", heard_tracks.put_nowait)
@@ -141,13 +160,15 @@ async def probe(url: str, token: str, subject: int, stall: float) -> list[Trip]:
     said: list[tuple[float, int]] = []
     listener = asyncio.create_task(listen())
     await asyncio.sleep(3.0)  # connecting is over, jitter buffers have settled
-    for seed in range(BEFORE):
-        await say(seed)
-    os.kill(subject, signal.SIGUSR1)
-    over = time.perf_counter() + stall
-    for seed in range(BEFORE, BEFORE + AFTER):
+    used, memory, start = subject.cpu_times(), subject.memory_info().rss, time.perf_counter()
+    for seed in range(bursts):
+        if seed in stall_before:
+            subject.send_signal(signal.SIGUSR1)
         await say(seed)
     await asyncio.sleep(LONGEST)
+    now, took = subject.cpu_times(), time.perf_counter() - start
+    cpu = 100 * (now.user + now.system - used.user - used.system) / took
+    used_more = Used(cpu, (subject.memory_info().rss - memory) / 1e6)
     listener.cancel()
     await stream.aclose()
     await room.disconnect()
@@ -160,8 +181,8 @@ async def probe(url: str, token: str, subject: int, stall: float) -> list[Trip]:
         if found is not None:
             index = min(first + found // TICK, len(times) - 1)
             arrived = times[index] - (TICK - found % TICK) / RATE  # a frame arrives with its end
-            trips.append(Trip(begun - over, (arrived - begun) * 1000))
-    return trips
+            trips.append(Trip(begun - start, (arrived - begun) * 1000))
+    return trips, used_more
 
 
 def mint(server: livekit_server.Server, room: str, identity: str) -> str:
@@ -180,16 +201,25 @@ class Round:
 
     @property
     def before(self) -> list[float]:
-        return [trip.took for trip in self.trips if trip.at < -self.stall]
+        return [trip.took for trip in self.trips if trip.at < BEFORE * PERIOD / RATE]
 
     @property
     def after(self) -> list[float]:
-        return [trip.took for trip in self.trips if trip.at > HEALED]
+        healed = BEFORE * PERIOD / RATE + self.stall + HEALED
+        return [trip.took for trip in self.trips if trip.at > healed]
 
 
 def measure(server: livekit_server.Server, name: str, stall: float) -> Round:
+    trips, used = run(server, name, BEFORE + AFTER, {BEFORE: stall})
+    return Round(trips, used.cpu, stall)
+
+
+def run(
+    server: livekit_server.Server, name: str, bursts: int, stalls: dict[int, float]
+) -> tuple[list[Trip], Used]:
+    """Returns the round trips to a subject that is blocked before some bursts, and what it used."""
     room = f"latency-{secrets.token_hex(4)}"  # one that was killed stays for a while
-    command = [sys.executable, __file__, "--subject", name, str(stall)]
+    command = [sys.executable, __file__, "--subject", name, *map(str, stalls.values())]
     env = os.environ | {
         "LIVEKIT_URL": server.url,
         "LIVEKIT_TOKEN": mint(server, room, "echo"),
@@ -197,28 +227,27 @@ def measure(server: livekit_server.Server, name: str, stall: float) -> Round:
     }
     with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as subject:
         try:
-            process = psutil.Process(subject.pid)
-            before, start = process.cpu_times(), time.perf_counter()
             token = mint(server, room, "probe")
-            trips = asyncio.run(probe(server.url, token, subject.pid, stall))
-            after, took = process.cpu_times(), time.perf_counter() - start
+            process = psutil.Process(subject.pid)
+            return asyncio.run(probe(server.url, token, process, bursts, stalls))
         finally:
             subject.kill()
-    used = after.user + after.system - before.user - before.system
-    return Round(trips, 100 * used / took, stall)
 
 
-async def echo(name: str, stall: float) -> None:
-    """Runs a subject, which SIGUSR1 blocks."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, stall)
+async def echo(name: str, stalls: Iterable[float]) -> None:
+    """Runs a subject, which each SIGUSR1 blocks, for one of these times after the other."""
+    left = iter(stalls)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, lambda: time.sleep(next(left)))
     await SUBJECTS[name](os.environ["LIVEKIT_URL"], os.environ["LIVEKIT_TOKEN"])
 
 
 def draw(rounds: dict[str, list[Round]], stall: float, folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for color, (name, measured) in zip(("C0", "C7", "C1"), rounds.items(), strict=True):
+    for color, (name, measured) in zip(("C0", "C2", "C7", "C1"), rounds.items(), strict=True):
         for number, one in enumerate(measured):
-            at, took = [t.at for t in one.trips], [t.took for t in one.trips]
+            over = BEFORE * PERIOD / RATE + stall
+            at, took = [t.at - over for t in one.trips], [t.took for t in one.trips]
             label = name if number == 0 else None
             axes.plot(at, took, ".-", color=color, alpha=0.6, linewidth=1, label=label)
     axes.axvspan(-stall, 0, color="0.85")
@@ -247,14 +276,14 @@ def main(rounds: int, stall: float, folder: Path) -> None:
         print(
             f"{name:34} {statistics.median(before):6.0f} {min(before):4.0f}-{max(before):<4.0f} "
             f"{statistics.median(tail):5.0f} {statistics.median(after):6.0f} "
-            f"{min(after):4.0f}-{max(after):<4.0f} {cpu:4.0f}%"
+            f"{min(after):4.0f}-{max(after):<4.0f} {cpu:4.1f}%"
         )
     draw(measured, stall, folder)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--subject"]:
-        anyio.run(echo, sys.argv[2], float(sys.argv[3]))
+        anyio.run(echo, sys.argv[2], map(float, sys.argv[3:]))
     else:
         parser = argparse.ArgumentParser(description="Latency before and after a stall.")
         parser.add_argument("--rounds", type=int, default=5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -491,3 +492,48 @@ async def test_a_closed_rx_stays_closed_after_a_rejoin(
         await ear.hears("bot", time.monotonic())
         assert not subscribed(bot.room)
         tasks.cancel_scope.cancel()
+
+
+SPEAKER = """
+import asyncio, sys
+import numpy as np
+from livekit import rtc
+
+async def main(url, token):
+    room = rtc.Room()
+    heard = asyncio.Event()
+    room.on("local_track_subscribed", lambda _: heard.set())
+    await room.connect(url, token)
+    source = rtc.AudioSource(48000, 1, queue_size_ms=200)
+    track = rtc.LocalAudioTrack.create_audio_track("speaker", source)
+    await room.local_participant.publish_track(track)
+    await heard.wait()
+    await asyncio.sleep(1)
+    tone = 8000 * np.sin(2 * np.pi * 440 * np.arange(5 * 48000) / 48000)
+    for part in np.split(tone.astype(np.int16), 250):
+        await source.capture_frame(rtc.AudioFrame(part.tobytes(), 48000, 1, len(part)))
+    await asyncio.sleep(1)
+    await room.disconnect()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.flaky(reruns=2)
+async def test_a_transcriber_that_is_blocked_for_3_s_gets_every_sample(
+    server: Server, token: MakeToken
+) -> None:
+    """With the defaults: it is late, and catches up as fast as it can."""
+    command = [sys.executable, "-c", SPEAKER, server.url, token("speaker")]
+    async with (
+        open_livekit(server.url, token("bot"), send=False) as (rx, _),
+        await anyio.open_process(command, stdout=None, stderr=None),
+    ):
+        frames: list[AudioFrame] = []
+        with anyio.fail_after(DEADLINE):
+            while not frames or np.abs(frames[-1].samples).max() < LOUD:
+                frames.append(await rx.receive())
+            time.sleep(3)  # noqa: ASYNC251 - as a model that does not yield
+            frames += await hear(rx)
+    assert sum(frame.lost for frame in frames) == 0
+    assert measure(samples_of(frames), 16000).duration == pytest.approx(5.0, abs=0.04)

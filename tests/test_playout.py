@@ -34,8 +34,10 @@ from beluga_livekit import (
     AudioFrame,
     ConfigError,
     DisconnectedError,
+    LiveKitError,
     LiveKitSession,
     Playout,
+    _ffi,
     open_livekit,
     open_loopback,
 )
@@ -161,6 +163,43 @@ async def test_play_takes_frames_and_bytes_in_one_piece_or_many(source: Any) -> 
         assert source.generator_closed
 
 
+async def test_play_with_an_sdk_whose_private_names_have_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fake change of the SDK's: captures are its own then."""
+    monkeypatch.setattr(_ffi, "_SUPPORTED", False)
+    async with loopback() as session, recorded(session[0]) as heard:
+        await session.play(frame_of(OLD))
+        assert np.array_equal(await heard.until_quiet(), OLD)
+        await session.send(frame_of(OLD))
+        await played(session, 0.05)
+        await session.interrupt()
+        again = np.trim_zeros((await heard.until_quiet())[len(OLD) :])
+        ends_in_a_fade(again, OLD)
+
+
+async def test_what_the_sdk_does_not_take_is_an_error() -> None:
+    source = _ffi.Source(RATE, 1, 20)
+    await source.capture(OLD[: 2 * STEP])
+    await source.capture(OLD[: 2 * STEP])  # is answered when a tick has made room
+    other = _ffi.Source.__new__(_ffi.Source)
+    other.__dict__.update(source.__dict__, _unanswered={})
+    await other.capture(OLD[:STEP])  # while that waits, the SDK refuses all others
+    with pytest.raises(LiveKitError, match="the SDK took no sound: .*failed to capture frame"):
+        await other.settled()
+    await source.settled()
+    await source.aclose()
+
+
+async def test_a_source_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake: the answer is lost."""
+    monkeypatch.setattr(_ffi, "CAPTURE_TIMEOUT", 0.05)
+    monkeypatch.setattr(_ffi.Source, "_answer", lambda *_: None)
+    with pytest.raises(LiveKitError, match="the SDK took no sound: no answer within 0.05 s"):
+        async with loopback():
+            pass
+
+
 async def test_play_takes_stereo_and_other_rates() -> None:
     both = tone(440, 0.5, 24000, channels=2)
     async with open_loopback(num_channels=2) as session, recorded(session[0]) as heard:
@@ -209,12 +248,14 @@ async def test_a_play_gives_the_line_free_though_its_source_is_slow() -> None:
 
 
 async def test_what_a_source_raises_leaves_play_and_the_line_goes_on() -> None:
+    """Also what a broken session of our own would raise."""
+
     def broken() -> Iterator[AudioFrame]:
         yield frame_of(OLD)
-        raise ZeroDivisionError
+        raise anyio.BrokenResourceError("the synthesis broke")
 
     async with loopback() as session, recorded(session[0]) as heard:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(anyio.BrokenResourceError, match="the synthesis broke"):
             await session.play(broken())
         await session.play(frame_of(NEW))
         sound = await heard.until_quiet()
@@ -612,6 +653,7 @@ async def test_play_after_tx_was_closed_and_wait_for_what_was_sent() -> None:
         await session.wait_for_playout()
         assert np.array_equal(await heard.until_quiet(), OLD)
         await session.interrupt()
+        await session.wait_for_playout()
     for use in (session.interrupt, lambda: session.play(frame_of(NEW))):
         with pytest.raises(anyio.ClosedResourceError, match="livekit: transport is closed"):
             await use()
@@ -680,6 +722,21 @@ async def test_a_play_when_the_room_is_deleted(
         assert source.closed
         with pytest.raises(DisconnectedError):
             await session.play(frame_of(NEW))
+        with pytest.raises(DisconnectedError):
+            await session.wait_for_playout()
+
+
+async def test_a_room_that_is_deleted_while_the_last_is_waited_for(
+    server: Server, token: MakeToken, admin: Admin
+) -> None:
+    """Tx is closed, and what was accepted cannot be played any more."""
+    async with open_livekit(server.url, token("bot"), listener_timeout=0) as session:
+        await session.send(AudioFrame.from_samples(tone(440, 30.0, 16000), 16000))
+        await session.send_eof()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(admin.delete_room)
+            with pytest.raises(DisconnectedError):
+                await session.wait_for_playout()
 
 
 async def test_a_session_that_only_receives_plays_nothing(server: Server, token: MakeToken) -> None:

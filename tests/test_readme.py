@@ -33,7 +33,7 @@ def main_of(snippet: str) -> Main:
 
 
 def test_all_snippets_are_found() -> None:
-    assert len(SNIPPETS) == README.count("```python") == 6
+    assert len(SNIPPETS) == README.count("```python") == 7
 
 
 @pytest.mark.parametrize("title", [title for title, code in SNIPPETS if "url" not in code])

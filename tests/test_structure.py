@@ -85,9 +85,9 @@ def test_an_exit_with_native_streams_open_has_the_programs_own_exit_code() -> No
     """The SDK alone aborts one in fifteen of these: it takes many to see that it is mended."""
     code = (
         "import asyncio, sys\n"
-        "from beluga_livekit import _rtc\n"
+        "from beluga_livekit import _ffi, _rtc\n"
         "async def main():\n"
-        "    track = _rtc.local_track(_rtc.new_source(1, 100))\n"
+        "    track = _rtc.local_track(_ffi.Source(48000, 1, 100).rtc)\n"
         "    streams = [_rtc.rtc.AudioStream(track) for _ in range(8)]\n"
         "    await anext(streams[0])\n"
         "    sys.exit(7)\n"
