@@ -128,6 +128,16 @@ async def test_frame_size_is_what_a_voice_detector_wants() -> None:
     assert measure(samples_of(frames), 16000).duration == pytest.approx(0.5, abs=0.04)
 
 
+@pytest.mark.parametrize(("frame_size", "at_a_time"), [(80, 2), (160, 1), (320, 1)])
+async def test_short_frames_are_read_as_soon_as_they_are_there(
+    frame_size: int, at_a_time: int
+) -> None:
+    """10 ms are not kept until there are 20."""
+    async with open_loopback(frame_size=frame_size) as (rx, _):
+        times = [(await rx.receive()).timestamp for _ in range(12)]
+    assert len(set(times)) in range(12 // at_a_time, 12 // at_a_time + 2)
+
+
 @pytest.mark.once
 async def test_a_producer_is_paced_to_real_time() -> None:
     """Ten seconds as fast as possible take ten seconds less the buffer, and arrive whole."""

@@ -413,6 +413,23 @@ async def test_pauses_of_a_source_do_not_count_as_played() -> None:
 
 
 @pytest.mark.once
+async def test_what_is_played_is_never_shed() -> None:
+    """Not even of a source that gives in real time what is late by now."""
+    frames = cut(sound_of(440, 2.6), RATE)
+
+    async def late() -> AsyncIterator[AudioFrame]:
+        start = time.monotonic()
+        for number, frame in enumerate(frames):
+            await anyio.sleep(max(0.0, start + (number - 6) * 0.02 - time.monotonic()))
+            yield frame
+
+    async with loopback() as session, recorded(session[0]) as heard:
+        assert (await session.play(late())).dropped == 0
+        assert session.statistics().seconds_shed_sending == 0
+        assert len(await heard.until_quiet()) == 2.6 * RATE
+
+
+@pytest.mark.once
 @pytest.mark.flaky(reruns=2)  # where others have the processor, what takes 1 to 7 ms can take 30
 @pytest.mark.parametrize(
     "tries", [25, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
