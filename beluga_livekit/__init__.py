@@ -13,7 +13,7 @@ from ._errors import (
 from ._frame import AudioFrame
 from ._mixer import ChannelMixer
 from ._open import attach_room, open_livekit, open_loopback
-from ._playout import Playout
+from ._playout import Playable, Playout
 from ._resampler import Resampler
 from ._session import LiveKitSession, SessionStatistics
 
@@ -30,6 +30,7 @@ __all__ = [
     "DisconnectedError",
     "LiveKitError",
     "LiveKitSession",
+    "Playable",
     "Playout",
     "Resampler",
     "SessionStatistics",

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import attrs
+import numpy as np
 
 from ._errors import ConfigError
 from ._frame import AudioFrame, FrameMaker, check_channels, check_rate
@@ -25,6 +26,10 @@ Playable = (
 CLOSE_TIMEOUT = 2.0
 
 
+def _microseconds(seconds: float) -> float:
+    return round(seconds, 6)
+
+
 @attrs.frozen
 class Playout:
     """How much of a source was played.
@@ -36,8 +41,8 @@ class Playout:
         interrupted: Whether `interrupt` ended it.
     """
 
-    played: float
-    dropped: float
+    played: float = attrs.field(converter=_microseconds)
+    dropped: float = attrs.field(converter=_microseconds)
     interrupted: bool
 
 
@@ -58,12 +63,14 @@ async def frames_of(
         if sample_rate is not None:
             check_rate(sample_rate)
         check_channels(num_channels)
+        if isinstance(pieces, np.ndarray | str):
+            raise TypeError(_expected("got", source))
         if isinstance(pieces, AsyncIterable):
             pieces = aiter(pieces)
         elif isinstance(pieces, Iterable):
             pieces = _Steps(pieces)
         else:
-            raise TypeError(_expected(source))
+            raise TypeError(_expected("got", source))
         async with aclosing(_frames(pieces, sample_rate, num_channels)) as frames:
             yield frames
     finally:
@@ -87,7 +94,7 @@ async def _frames(
             if (frame := maker.push(bytes(piece))) is not None:
                 yield frame
         else:
-            raise TypeError(_expected(piece))
+            raise TypeError(_expected("its source gave", piece))
     if maker is not None:
         maker.finish()
 
@@ -113,8 +120,15 @@ async def _close(source: Any) -> None:
         await closing
 
 
-def _expected(got: object) -> str:
+def _expected(how: str, got: object) -> str:
+    hint = ""
+    if isinstance(got, np.ndarray | np.generic):
+        hint = "; use AudioFrame.from_samples for arrays"
+    elif isawaitable(got):
+        hint = "; await it"
+    elif callable(got):
+        hint = "; call it"
     return (
         "play takes an AudioFrame, bytes of PCM, or an iterable or async iterable of either, "
-        f"got {type(got).__name__}"
+        f"{how} {type(got).__name__}{hint}"
     )

@@ -174,13 +174,15 @@ class Sender:
                 turn.finish()
                 await self._until_played(turn)
             except anyio.get_cancelled_exc_class():
-                if turn.interrupted_at is None:
+                if not turn.waiting.cancel_called:
                     await self._withdraw(turn)
                 raise
-        if turn.interrupted_at is None:
-            return Playout(turn.given, 0.0, interrupted=False)
-        played = self._played(turn, turn.interrupted_at)
-        return Playout(played, turn.given - played, interrupted=True)
+        if turn.interrupted_at is not None:
+            played = self._played(turn, turn.interrupted_at)
+            return Playout(played, turn.given - played, interrupted=True)
+        if not turn.complete:
+            raise self._why()
+        return Playout(turn.given, 0.0, interrupted=False)
 
     async def wait_for_playout(self) -> None:
         """Waits until all that was sent or played before has been played.
@@ -204,7 +206,6 @@ class Sender:
             self._resumed = anyio.Event()
         self._interrupts += 1
         at = self._speaker.position
-        self._discard(at, [turn for turn in self._turns if turn.start is None])
         if not self._silent.is_set():
             self._round.cancel()
         try:
@@ -213,7 +214,11 @@ class Sender:
                 await self._silent.wait()
         finally:
             self._interrupts -= 1
-            self._discard(at, self._turns)
+            for turn in self._turns:
+                turn.interrupt(at)
+            with suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
+                while True:  # those who wait in line
+                    self._accept.receive_nowait()
             if not self._interrupts:
                 self._resumed.set()
 
@@ -251,7 +256,7 @@ class Sender:
         """Accepts nothing more; `run` returns when what was accepted has been played."""
         self._accept.close()
         for turn in self._turns:
-            turn.frames.close()
+            turn.refuse()
 
     def stop(self) -> None:
         """Accepts nothing more, and drops what was accepted: there is nowhere to play it."""
@@ -319,14 +324,6 @@ class Sender:
         while self._interrupts:
             await self._resumed.wait()
         self._silent = anyio.Event()
-
-    def _discard(self, at: int, turns: list[Turn]) -> None:
-        """Ends plays, as of a position, and drops what those have brought who wait in line."""
-        for turn in turns:
-            turn.interrupt(at)
-        with suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
-            while True:
-                self._accept.receive_nowait()
 
     def _drop(self) -> None:
         """Drops what has not been handed to the speaker."""

@@ -109,13 +109,17 @@ class LiveKitSession(
         """Plays a source, such as what text-to-speech returns, and waits until it was played.
 
         It is played in one piece, after all that was sent or played before; what is sent or played
-        meanwhile comes after it. Cancelled, it falls silent as it does by `interrupt`.
+        meanwhile comes after it, by whomever (a source that waits for that waits for itself).
+        Cancelled, it falls silent as it does by `interrupt`, but only that tells how much was
+        heard. Leaving the session ends it: wait for it before, if all of it is to be heard.
 
         Args:
             source: An `AudioFrame`, or bytes; or an iterable or async iterable of frames or of
-                bytes, cut anywhere. It is closed, whatever happens.
+                bytes, cut anywhere. It is closed, whatever happens; what it gave before it raised
+                is played. An ordinary iterable is read in the event loop, so it must not block.
             sample_rate: Of the bytes, in Hz; frames know theirs.
-            num_channels: Of the bytes, which are interleaved little-endian int16.
+            num_channels: Of the bytes, which are raw PCM: interleaved little-endian int16. (Of a
+                WAV file take what `wave.open(...).readframes` gives, not its header.)
 
         Returns:
             How much of it was played: of what an agent was saying, what its user has heard.
@@ -124,7 +128,7 @@ class LiveKitSession(
             ConfigError: A format out of range; bytes without a `sample_rate`, or that end within a
                 sample.
             TypeError: The source is, or gives, something else.
-            anyio.ClosedResourceError: The session, or tx, is closed.
+            anyio.ClosedResourceError: The session, or tx, is closed, or may not send.
             DisconnectedError: The session ended before everything was played.
         """
         async with frames_of(source, sample_rate, num_channels) as frames:
@@ -134,8 +138,9 @@ class LiveKitSession(
     async def interrupt(self) -> None:
         """Falls silent at once, with a short fade, and drops all that has not been played.
 
-        That is every frame whose `send` began before this returns, and every `play`. It takes at
-        most 20 ms; the next frame is played at once.
+        That is every frame whose `send` began before this returns, and every `play`; the sends
+        return, and each play with how much of it was heard. It takes at most 20 ms; the next frame
+        is played at once.
 
         Raises:
             anyio.ClosedResourceError: The session is closed.
@@ -144,10 +149,10 @@ class LiveKitSession(
         await self._background.sender.interrupt()
 
     async def wait_for_playout(self) -> None:
-        """Waits until everything that was sent or played before has been played.
+        """Waits until everything that was sent or played before has been played, or interrupted.
 
         Raises:
-            anyio.ClosedResourceError: The session is closed, or may no longer send.
+            anyio.ClosedResourceError: The session is closed, or may not send.
             DisconnectedError: It ended before everything was played.
         """
         self._check_open()

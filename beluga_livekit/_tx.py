@@ -55,6 +55,8 @@ class Turn:
         end: The position of its end, once all of it has been taken.
         over: Set when the pump has done with it.
         given: Seconds that its source has given.
+        complete: Whether that is all.
+        interrupted_at: The position at which it was interrupted.
     """
 
     def __init__(self, why: Callable[[], Exception]) -> None:
@@ -66,6 +68,7 @@ class Turn:
         self.end: int | None = None
         self.over = anyio.Event()
         self.given = 0.0
+        self.complete = False
         self.interrupted_at: int | None = None
 
     async def send(self, frame: AudioFrame) -> None:
@@ -77,7 +80,14 @@ class Turn:
 
     def finish(self) -> None:
         """There are no more frames."""
+        self.complete = True
         self._send.close()
+
+    def refuse(self) -> None:
+        """Takes no more frames, and ends the play unless it has given them all."""
+        self.frames.close()
+        if not self.complete:
+            self.waiting.cancel()
 
     def interrupt(self, position: int) -> None:
         """Ends the play: this far had the sound come."""

@@ -82,8 +82,13 @@ class AsyncSource(Source):
     """A generator behind an object: both have to be closed."""
 
     generator_closed: bool = False
+    generator: AsyncIterator[Any] | None = None  # held, or the garbage collector would close it
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Any]:
+        self.generator = self._generate()
+        return self.generator
+
+    async def _generate(self) -> AsyncIterator[Any]:
         try:
             for piece in self.pieces:
                 await anyio.lowlevel.checkpoint()
@@ -267,8 +272,11 @@ async def test_what_a_source_raises_leaves_play_and_the_line_goes_on() -> None:
     [
         (7, {}, TypeError, "play takes an AudioFrame, bytes of PCM, or an iterable .*, got int"),
         ("hello", {}, TypeError, "got str"),
-        (np.zeros(480, np.int16), {}, TypeError, "got int16"),
-        ([None], {}, TypeError, "got NoneType"),
+        (np.zeros(480), {}, TypeError, "got ndarray; use AudioFrame.from_samples for arrays"),
+        ([OLD], {}, TypeError, "its source gave ndarray; use AudioFrame.from_samples"),
+        ([None], {}, TypeError, "its source gave NoneType"),
+        (in_line, {}, TypeError, "got function; call it"),
+        (in_line(), {}, TypeError, "got coroutine; await it"),
         (b"1234", {}, ConfigError, "play needs the sample_rate of what comes as bytes"),
         ([b"123"], {"sample_rate": 16000}, ConfigError, "within a sample: 1 of 2 bytes"),
         ([b"12"], {"sample_rate": 50}, ConfigError, "sample_rate must be 8000 to"),
@@ -390,11 +398,12 @@ async def test_interrupt_silences_a_play_and_says_what_was_heard() -> None:
 
 async def test_pauses_of_a_source_do_not_count_as_played() -> None:
     async def with_pauses() -> AsyncIterator[AudioFrame]:
-        for frame in cut(OLD, RATE, 0.025):
+        for frame in cut(OLD[: 20 * STEP], RATE, 0.025):
             yield frame
-            await anyio.sleep(0.06)
+            await anyio.sleep(0.06)  # in which it is padded, by half a step
+        yield frame_of(OLD)
 
-    async with loopback() as session, recorded(session[0]):
+    async with loopback() as session, recorded(session[0]) as heard:
         playouts: list[Playout] = []
 
         async def play() -> None:
@@ -402,14 +411,12 @@ async def test_pauses_of_a_source_do_not_count_as_played() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(play)
-            with anyio.fail_after(DEADLINE):
-                while session.statistics().seconds_sent < 0.3:
-                    await anyio.sleep(0.001)
-            await anyio.sleep(0.04)  # in a pause
+            await played(session, 0.4)
             await session.interrupt()
+        sound = await heard.until_quiet()
     (playout,) = playouts
-    assert playout.interrupted
-    assert playout.played == pytest.approx(playout.played + playout.dropped, abs=0.02)
+    assert playout.dropped > 0.1
+    assert playout.played == pytest.approx(np.count_nonzero(sound) / RATE, abs=0.015)
 
 
 @pytest.mark.once
@@ -543,11 +550,22 @@ async def test_interrupts_at_the_same_time_and_when_nothing_is_played() -> None:
                 await played(session, 0.05)
                 for _ in range(3):
                     tasks.start_soon(session.interrupt)
-                await session.interrupt()
-            await session.interrupt()
-            heard.frames.clear()
-            await session.send(frame_of(NEW))
+                await in_line()
+                await session.interrupt()  # the last to return
+                await session.send(frame_of(NEW))
             assert np.array_equal((await heard.until_quiet())[-len(NEW) :], NEW)
+
+
+async def test_what_is_sent_right_after_an_interrupt_of_nothing_is_played() -> None:
+    """The pump was waiting for a frame when it was interrupted, and must not lose the next one."""
+    async with loopback(send_buffer=1.0) as session, recorded(session[0]) as heard:
+        numbers = range(1, 41)
+        for number in numbers:
+            await session.interrupt()
+            await session.send(frame_of(np.full(STEP, number, np.int16)))
+            await session.wait_for_playout()
+        await heard.until_quiet()
+        assert set(numbers) <= set(np.unique(heard.sound).tolist())
 
 
 async def test_interrupt_inside_the_source_that_is_played() -> None:
@@ -584,6 +602,7 @@ async def test_interrupt_while_the_session_plays_out() -> None:
 async def test_an_interrupt_that_is_cancelled_has_been_made() -> None:
     async with loopback() as session, recorded(session[0]) as heard:
         await session.send(frame_of(OLD))
+        await played(session, 0.05)
         with anyio.CancelScope() as scope:
             scope.cancel()
             await session.interrupt()
@@ -695,6 +714,41 @@ async def test_a_play_when_the_session_is_left_is_told_and_what_it_gave_is_playe
     assert not own_tasks()
 
 
+async def test_a_play_whose_source_never_gives_again_ends_with_the_session() -> None:
+    errors: list[Exception] = []
+    given = anyio.Event()
+
+    async def hangs() -> AsyncIterator[AudioFrame]:
+        yield frame_of(NEW)
+        given.set()
+        await anyio.sleep_forever()
+
+    async def play(session: LiveKitSession) -> None:
+        try:
+            await session.play(hangs())
+        except anyio.ClosedResourceError as error:
+            errors.append(error)
+
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks, loopback() as session:
+            tasks.start_soon(play, session)
+            tasks.start_soon(play, session)  # waits in line
+            await given.wait()
+    assert [str(error) for error in errors] == ["livekit: transport is closed"] * 2
+
+
+async def test_a_play_that_has_given_all_is_played_to_its_end_when_the_session_is_left() -> None:
+    playouts: list[Playout] = []
+
+    async def play(session: LiveKitSession) -> None:
+        playouts.append(await session.play(frame_of(OLD)))
+
+    async with anyio.create_task_group() as tasks, loopback() as session:
+        tasks.start_soon(play, session)
+        await played(session, 0.01)
+    assert playouts == [Playout(len(OLD) / RATE, 0.0, interrupted=False)]
+
+
 async def test_a_play_in_a_room_is_heard_and_interrupted(server: Server, token: MakeToken) -> None:
     async with (
         open_livekit(server.url, token("ann")) as ann,
@@ -722,10 +776,12 @@ async def test_a_play_in_a_room_is_heard_and_interrupted(server: Server, token: 
         assert heard.duration == pytest.approx(playout.played, abs=0.08)
 
 
+@pytest.mark.parametrize("seconds", [0.02, 30.0])
 async def test_a_play_when_the_room_is_deleted(
-    server: Server, token: MakeToken, admin: Admin
+    server: Server, token: MakeToken, admin: Admin, seconds: float
 ) -> None:
-    source = AsyncSource(cut(tone(440, 30.0, 16000), 16000))
+    """While its source gives frames, or all of it is with the pump already."""
+    source = AsyncSource(cut(tone(440, 30.0, 16000), 16000, seconds))
     async with open_livekit(server.url, token("bot"), listener_timeout=0) as session:
 
         async def delete() -> None:
