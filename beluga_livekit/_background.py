@@ -21,6 +21,7 @@ from ._link import Link
 from ._log import SessionLog
 from ._receive import Receiver
 from ._send import Sender
+from ._tasks import join
 
 __all__ = ["CLOSED", "Background", "first"]
 
@@ -122,17 +123,11 @@ class Background:
 
     async def _join(self) -> None:
         """Waits for the background, whatever is cancelled meanwhile: it is bounded by itself."""
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while not self._task.done():
-                try:
-                    await asyncio.wait({self._task})
-                except asyncio.CancelledError as error:  # asyncio's own, which no scope shields
-                    cancelled = error
-        if not self._task.cancelled() and self.failure is None:
-            self.failure = self._task.exception()
-        if cancelled is not None:
-            raise cancelled
+        try:
+            await join(self._task)
+        finally:
+            if not self._task.cancelled() and self.failure is None:
+                self.failure = self._task.exception()
 
     async def _run(self) -> None:
         try:

@@ -75,8 +75,10 @@ async def frames_of(
             yield frames
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            await _close(pieces)  # of an object with a generator for its __aiter__, the generator
-            await _close(source)
+            try:
+                await _close(pieces)  # where a generator makes the source iterable, the generator
+            finally:
+                await _close(source)
 
 
 async def _frames(

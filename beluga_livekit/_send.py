@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -13,16 +12,16 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from . import _ffi, _rtc
 from ._config import SessionOptions
 from ._converter import Converter, Framer
+from ._errors import LiveKitError
 from ._frame import AudioFrame
 from ._log import SessionLog
 from ._mixer import Samples, crossfade
 from ._playout import Playout
 from ._speaker import STEP, STEP_SECONDS, Speaker
-from ._tx import SendStream, Turn
+from ._tasks import complete
+from ._tx import SendStream, Sent, Turn
 
 __all__ = ["Sender"]
-
-Item = TypeVar("Item")
 
 # What is left of a sound is padded to a whole step only when the SDK's queue has at most this
 # much left: padded at once, 3.02 s of 7 ms frames became 4.32 s full of holes.
@@ -59,9 +58,9 @@ class Sender:
         self._options = options
         self._why = why
         self._log = log
-        send, self._accept = anyio.create_memory_object_stream[AudioFrame | Turn](0)
+        send, self._accept = anyio.create_memory_object_stream[Sent | Turn](0)
         self._line = send._state  # noqa: SLF001 - a subclass has no other way in
-        self.tx = SendStream(self._line, why)
+        self.tx = SendStream(self._line, why, lambda: self._interrupts_over)
         send.close()
         self._converter = Converter(_rtc.WIRE_RATE, _rtc.wire_channels(options.num_channels))
         self._framer = Framer(_rtc.WIRE_FRAME)
@@ -81,6 +80,7 @@ class Sender:
         self._stopped = anyio.CancelScope()
         self._round = anyio.CancelScope()  # the pump's work until the next interrupt
         self._interrupts = 0  # under way
+        self._interrupts_over = 0
         self._silent = anyio.Event()  # the pump has nothing in hand and waits for `_resumed`
         self._resumed = anyio.Event()
         self._played_out = False
@@ -130,30 +130,31 @@ class Sender:
                 turn.over.set()
 
     async def _play_all(self) -> None:
-        while (item := await self._next(self._accept)) is not None:
-            if isinstance(item, Turn):
-                await self._play_turn(item)
-            else:
-                await self._play_frame(item)
+        await self._play_from(self._accept)
         await self._pad()
         await anyio.sleep(self._speaker.seconds_queued)
 
+    async def _play_from(self, line: MemoryObjectReceiveStream[Sent | Turn]) -> None:
+        while (item := await self._next(line)) is not None:
+            if isinstance(item, Turn):
+                await self._play_turn(item)
+            elif item.interrupts == self._interrupts_over:
+                await self._play_frame(item.frame)
+
     async def _play_turn(self, turn: Turn) -> None:
-        self._turn, turn.start = turn, self._ahead()
+        self._turn, turn.start, self._shorten = turn, self._ahead(), 0
         with turn.playing:
-            while (frame := await self._next(turn.frames)) is not None:
-                await self._play_frame(frame)
-        if turn.playing.cancel_called:
+            await self._play_from(turn.frames)
+        if turn.playing.cancel_called and turn.given:
             self._drop()
-            for other in self._turns:  # the end of one before it may have been held, and dropped
-                if other.end is not None:
-                    other.end = min(other.end, self._speaker.end)
         self._turn, turn.end = None, self._ahead()
         turn.over.set()
 
     async def _play_frame(self, frame: AudioFrame) -> None:
-        sound = self._converter.push(frame.samples, frame.sample_rate)
-        await self._play(self._framer.push(sound))
+        samples, second = frame.samples, frame.sample_rate
+        for at in range(0, len(samples), second):
+            sound = self._converter.push(samples[at : at + second], frame.sample_rate)
+            await self._play(self._framer.push(sound))
         if self._framer.held >= STEP and not self._shorten:
             rest = self._framer.take()
             await self._play([rest[:STEP]])
@@ -175,7 +176,7 @@ class Sender:
                 await self._until_played(turn)
             except anyio.get_cancelled_exc_class():
                 if not turn.waiting.cancel_called:
-                    await self._withdraw(turn)
+                    await complete(self._withdraw(turn), "withdraw")
                 raise
         if turn.interrupted_at is not None:
             played = self._played(turn, turn.interrupted_at)
@@ -206,14 +207,12 @@ class Sender:
             self._resumed = anyio.Event()
         self._interrupts += 1
         at = self._speaker.position
-        if not self._silent.is_set():
-            self._round.cancel()
+        self._round.cancel()
         try:
-            with anyio.move_on_after(SILENCE_TIMEOUT, shield=True):
-                at, _ = await self._speaker.cut()
-                await self._silent.wait()
-        finally:
+            at = await complete(self._fall_silent(at), "interrupt")
+        finally:  # without another await: what is sent from here on is played
             self._interrupts -= 1
+            self._interrupts_over += 1
             for turn in self._turns:
                 turn.interrupt(at)
             with suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
@@ -221,6 +220,12 @@ class Sender:
                     self._accept.receive_nowait()
             if not self._interrupts:
                 self._resumed.set()
+
+    async def _fall_silent(self, at: int) -> int:
+        with anyio.move_on_after(SILENCE_TIMEOUT):
+            at, _ = await self._speaker.cut()
+            await self._silent.wait()
+        return at
 
     def hold(self) -> None:
         """The connection is away: keeps what comes instead of playing into nothing."""
@@ -270,7 +275,7 @@ class Sender:
     @contextmanager
     def _place(self) -> Generator[Turn]:
         """Gives a turn that is yet to be lined up; an interrupt ends the block."""
-        turn = Turn(self._why)
+        turn = Turn(self._why, self._interrupts_over)
         self._turns.append(turn)
         try:
             with turn.waiting:
@@ -284,7 +289,7 @@ class Sender:
         if self._accept.statistics().open_send_streams == 0:
             raise anyio.ClosedResourceError("livekit: tx is closed")
         # Open while it waits only, so that it never is what keeps tx from being closed.
-        with MemoryObjectSendStream[AudioFrame | Turn](self._line) as line:
+        with MemoryObjectSendStream[Sent | Turn](self._line) as line:
             try:
                 await line.send(turn)
             except anyio.BrokenResourceError:
@@ -295,19 +300,23 @@ class Sender:
         while turn.end is None or self._speaker.position < turn.end:
             if self.over.is_set():
                 raise self._why()
-            await anyio.sleep(self._speaker.seconds_until(turn.end or 0))
+            with anyio.move_on_after(self._speaker.seconds_until(turn.end or 0)):
+                await self.over.wait()
 
     async def _withdraw(self, turn: Turn) -> None:
         """Silences a play that was cancelled, and nothing else."""
         turn.playing.cancel()
-        if turn.start is None:
+        if turn.start is None or not turn.given:
             return
-        with anyio.move_on_after(SILENCE_TIMEOUT, shield=True):
+        with anyio.move_on_after(SILENCE_TIMEOUT), suppress(LiveKitError):
             await turn.over.wait()
-            if turn.end is not None:
-                _, moved = await self._speaker.cut(turn.start, turn.end)
-                for other in self._turns:
-                    other.shift(turn.end, moved)
+            if turn.end is None or turn.interrupted_at is not None:
+                return
+            if turn.end == self._ahead():  # the last of it is still here, and nothing after it
+                self._drop()
+            _, moved = await self._speaker.cut(turn.start, turn.end)
+            for other in self._turns:
+                other.shift(turn.end, moved)
 
     def _played(self, turn: Turn, position: int) -> float:
         """Returns how much of a turn had been played when the sound had come this far."""
@@ -330,6 +339,9 @@ class Sender:
         self._converter.finish()
         self._framer.drop()
         self._turn, self._shorten = None, 0
+        for turn in self._turns:
+            if turn.end is not None:
+                turn.end = min(turn.end, self._speaker.end)
 
     def _ahead(self) -> int:
         """Returns the position at which the sound that comes next will be."""
@@ -351,25 +363,25 @@ class Sender:
             self._log.warning("nobody has subscribed within %g s, sending anyway", timeout)
         self._heard.set()
 
-    async def _next(self, stream: MemoryObjectReceiveStream[Item]) -> Item | None:
+    async def _next(self, line: MemoryObjectReceiveStream[Sent | Turn]) -> Sent | Turn | None:
         """Returns what comes next, or None after the last; pads a sound that has ended."""
         try:
             while True:
                 with suppress(anyio.WouldBlock):
-                    return self._take(stream.receive_nowait(), waited=False)
+                    return self._take(line.receive_nowait(), waited=False)
                 if not (self._converter.holds_sound or self._framer.held):
-                    return self._take(await stream.receive(), waited=True)
+                    return self._take(await line.receive(), waited=True)
                 patience = max(self._speaker.seconds_queued - PAD_AT, self._patience)
                 with anyio.move_on_after(patience):
-                    return self._take(await stream.receive(), waited=True)
+                    return self._take(await line.receive(), waited=True)
                 await self._pad()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return None
 
-    def _take(self, item: Item, *, waited: bool) -> Item:
-        if isinstance(item, AudioFrame):
-            self._patience = min(1.5 * item.duration, PATIENCE)
-            self._relays = item.timestamp is not None
+    def _take(self, item: Sent | Turn, *, waited: bool) -> Sent | Turn:
+        if isinstance(item, Sent):
+            self._patience = min(1.5 * item.frame.duration, PATIENCE)
+            self._relays = item.frame.timestamp is not None and self._turn is None
             if self._relays or (waited and self._turn is None):
                 self._heal()
             else:
@@ -388,10 +400,12 @@ class Sender:
 
     async def _pad(self) -> None:
         """Plays what is left of a sound that has ended, up to a whole step."""
+        silence = round(self._converter.delay * _rtc.WIRE_RATE)  # before what comes next
         await self._play(self._framer.push(self._converter.finish()))
+        silence += -self._framer.held % STEP
+        if self._turn is not None and self._turn.start is not None:
+            self._turn.start += silence  # which is no part of it
         if self._framer.held:
-            if self._turn is not None and self._turn.start is not None:
-                self._turn.start += -self._framer.held % STEP  # silence is no part of it
             await self._play([self._framer.take(STEP)])
 
     async def _play(self, cuts: list[Samples]) -> None:
@@ -400,8 +414,6 @@ class Sender:
             if self._shorten and len(samples) == 2 * STEP:
                 self._shorten -= 1
                 self._shed += STEP
-                if self._turn is not None and self._turn.start is not None:
-                    self._turn.start -= STEP
                 samples = crossfade(samples[:STEP], samples[STEP:])  # noqa: PLW2901
             await self._speaker.play(samples, at_once=self._relays)
             self._sent += len(samples)

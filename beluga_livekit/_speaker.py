@@ -53,6 +53,7 @@ class Speaker:
         self._grid = 0.0  # time.perf_counter() at one of the ticks
         self._last = 0  # the tick, counted from that one, that takes the last step of the queue
         self._recent: deque[Samples] = deque()  # what was handed over last: the queue, and a step
+        self._faded = 0  # the position at which a fade has ended all sound
         self.end = 0
         """The position of the end of all sound."""
 
@@ -124,28 +125,34 @@ class Speaker:
         """
         async with self._lock:
             if (source := self._source) is None:
-                return 0, 0
+                return self.position, 0
             await source.settled()
             await self._between_ticks(only_if_empty=False)
             tick, heard = self._tick(), self.position
             over = self.end if end is None else min(end, self.end)
             cut = max(start, heard)
-            if over < cut or (over == cut and (start == end or self._last != tick)):
+            ends = over == cut and end is None and self._last == tick and self.end != self._faded
+            if over < cut or (over == cut and not ends):
                 return heard, 0
             sound = np.concatenate([self._silence(STEP), *self._recent])
             offset = self.end - len(sound)
-            new = _faded(sound, cut - offset, over - offset)[heard - offset :]
+            fade = STEP if start <= heard else 0  # what has not begun needs no end
+            new = _faded(sound, cut - offset, over - offset, fade)[heard - offset :]
             source.clear()
             moved = heard + len(new) - self.end
             self._recent = deque([sound[: heard - offset]])
             self._last, self.end = tick, heard
-            await self._hand_over(source, new)
+            if len(new):
+                await self._hand_over(source, new)
+            if end is None:
+                self._faded = self.end
             return heard, moved
 
     async def aclose(self) -> None:
-        source, self._source = self._source, None
-        if source is not None:
-            await source.aclose()
+        async with self._lock:  # a cut may be under way
+            source, self._source = self._source, None
+            if source is not None:
+                await source.aclose()
 
     async def _hand_over(self, source: _ffi.Source, samples: Samples) -> None:
         await source.capture(samples)
@@ -184,17 +191,17 @@ class Speaker:
         return np.zeros(count if self._channels == 1 else (count, self._channels), np.int16)
 
 
-def _faded(sound: Samples, start: int, end: int) -> Samples:
+def _faded(sound: Samples, start: int, end: int, fade: int) -> Samples:
     """Returns `sound` with what is between two places in it faded out and cut, in whole steps.
 
-    Where there is less than a step to be faded, what comes before is mirrored: a fade goes on
-    though there is no sound for it.
+    Where there are fewer than `fade` samples to be faded, what comes before is mirrored: a fade
+    goes on though there is no sound for it.
     """
-    rest = sound[start : min(end, start + STEP)]
-    mirrored = sound[end - (STEP - len(rest)) : end][::-1]
-    ramp = np.linspace(1.0, 0.0, STEP, dtype=np.float32)
-    tail = np.concatenate([rest, mirrored])
+    rest = sound[start : min(end, start + fade)]
+    turn = start + len(rest)
+    tail = np.concatenate([rest, sound[turn - (fade - len(rest)) : turn][::-1]])
+    ramp = np.linspace(1.0, 0.0, fade, dtype=np.float32)
     tail = np.rint(tail * (ramp if sound.ndim == 1 else ramp[:, None])).astype(np.int16)
-    gap = np.zeros((-(start + len(sound) - end) % STEP, *sound.shape[1:]), np.int16)
+    gap = np.zeros((-(start + fade + len(sound) - end) % STEP, *sound.shape[1:]), np.int16)
     faded: Samples = np.concatenate([sound[:start], tail, gap, sound[end:]])
     return faded

@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ._frame import AudioFrame
 
-__all__ = ["SendStream", "Turn"]
+__all__ = ["SendStream", "Sent", "Turn"]
+
+
+class Sent(NamedTuple):
+    """A frame, and how many interrupts there had been when it was sent."""
+
+    frame: AudioFrame
+    interrupts: int
 
 
 class SendStream(MemoryObjectSendStream[AudioFrame]):
-    """tx: anyio's memory object stream, which refuses what is no frame and tells why it ended."""
+    """tx: anyio's memory object stream, which refuses what is no frame and tells why it ended.
 
-    def __init__(self, state: Any, why: Callable[[], Exception]) -> None:
+    Args:
+        state: Of the stream whose end this is.
+        why: Returns what a send to an ended session raises.
+        interrupts: Returns how many there have been: a send that began before the last one, and
+            comes to its place in the line after it, brings a frame that is not to be played.
+    """
+
+    def __init__(
+        self, state: Any, why: Callable[[], Exception], interrupts: Callable[[], int]
+    ) -> None:
         super().__init__(state)
         self._why = why
+        self._interrupts = interrupts
 
-    def send_nowait(self, item: AudioFrame) -> None:
-        if not isinstance(item, AudioFrame):
-            raise TypeError(
-                "tx takes beluga_livekit.AudioFrame, got "
-                f"{type(item).__module__}.{type(item).__qualname__}; "
-                "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
-            )
+    def send_nowait(self, item: AudioFrame | Sent) -> None:
+        sent: Any = item if isinstance(item, Sent) else self._checked(item)
         try:
-            super().send_nowait(item)
+            super().send_nowait(sent)
         except anyio.BrokenResourceError:
             raise self._why() from None
 
     async def send(self, item: AudioFrame) -> None:
+        sent: Any = self._checked(item)
         try:
-            await super().send(item)
+            await super().send(sent)
         except anyio.BrokenResourceError:
             raise self._why() from None
 
     def clone(self) -> Self:
         if self._closed:
             raise anyio.ClosedResourceError
-        return type(self)(self._state, self._why)
+        return type(self)(self._state, self._why, self._interrupts)
+
+    def _checked(self, item: AudioFrame) -> Sent:
+        if not isinstance(item, AudioFrame):
+            raise TypeError(
+                "tx takes beluga_livekit.AudioFrame, got "
+                f"{type(item).__module__}.{type(item).__qualname__}; "
+                "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
+            )
+        return Sent(item, self._interrupts())
 
 
 class Turn:
@@ -59,9 +81,10 @@ class Turn:
         interrupted_at: The position at which it was interrupted.
     """
 
-    def __init__(self, why: Callable[[], Exception]) -> None:
+    def __init__(self, why: Callable[[], Exception], interrupts: int) -> None:
         self._why = why
-        self._send, self.frames = anyio.create_memory_object_stream[AudioFrame](0)
+        self._interrupts = interrupts
+        self._send, self.frames = anyio.create_memory_object_stream[Sent | Turn](0)
         self.waiting = anyio.CancelScope()
         self.playing = anyio.CancelScope()
         self.start: int | None = None
@@ -74,7 +97,7 @@ class Turn:
     async def send(self, frame: AudioFrame) -> None:
         self.given += frame.duration
         try:
-            await self._send.send(frame)
+            await self._send.send(Sent(frame, self._interrupts))
         except anyio.BrokenResourceError:
             raise self._why() from None
 
@@ -91,7 +114,8 @@ class Turn:
 
     def interrupt(self, position: int) -> None:
         """Ends the play: this far had the sound come."""
-        self.interrupted_at = position
+        if self.interrupted_at is None:
+            self.interrupted_at = position
         self.over.set()
         self.waiting.cancel()
 

@@ -14,6 +14,7 @@ import beluga_livekit
 
 ORDER = [
     "_errors",
+    "_tasks",
     "_log",
     "_frame",
     "_config",
