@@ -105,7 +105,7 @@ class Background:
         """Accepts nothing more, and waits until what was accepted has been heard."""
         self._leaving = True
         self.sender.finish()
-        if self.sender.is_flowing:
+        if self.sender.gate.is_connected:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._give_up, tasks.cancel_scope)
                 await self._let_out()
@@ -116,7 +116,7 @@ class Background:
         seconds = self.options.drain_timeout
         why = f"{seconds:g} s were not enough"
         with anyio.move_on_after(seconds):
-            await self.sender.wait_until_held(RESUME_TIMEOUT)
+            await self.sender.gate.wait_until_away(RESUME_TIMEOUT)
             why = "there is no connection"
         self._log.warning("left with sound unplayed: %s", why)
         playing_out.cancel()

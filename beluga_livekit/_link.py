@@ -305,8 +305,8 @@ class LoopbackLink:
         track = _rtc.local_track(source)
         self._sid = track.sid or self.PARTICIPANT
         receiver.start(track, self._sid, self.PARTICIPANT, source.num_channels)
-        sender.heard()
-        sender.release()
+        sender.gate.heard()
+        sender.gate.release()
 
     async def run(self) -> None:
         await anyio.sleep_forever()

@@ -14,6 +14,7 @@ from ._config import SessionOptions
 from ._converter import Converter, Framer
 from ._errors import LiveKitError
 from ._frame import AudioFrame
+from ._gate import Gate
 from ._log import SessionLog
 from ._mixer import Samples, crossfade
 from ._playout import Playout
@@ -26,8 +27,8 @@ __all__ = ["Sender"]
 # What is left of a sound is padded to a whole step only when the SDK's queue has at most this
 # much left: padded at once, 3.02 s of 7 ms frames became 4.32 s full of holes.
 PAD_AT = 0.003
-# ... and not before a producer in real time, whose queue is always about to run dry, has had the
-# time of one and a half of its frames for the next one, up to this much.
+# ... and not before a producer in real time, whose queue is always about to run dry, has had this
+# much time for its next frame.
 PATIENCE = 0.03
 # A producer that the pump had to wait for all of this time, in seconds, is in real time; and so is
 # one that sends on what was heard: those frames say when that was. What the SDK's queue never fell
@@ -55,9 +56,8 @@ class Sender:
     def __init__(
         self, options: SessionOptions, why: Callable[[], Exception], log: SessionLog
     ) -> None:
-        self._options = options
         self._why = why
-        self._log = log
+        self.gate = Gate(options.listener_timeout, log)
         send, self._accept = anyio.create_memory_object_stream[Sent | Turn](0)
         self._line = send._state  # noqa: SLF001 - a subclass has no other way in
         self.tx = SendStream(self._line, why, lambda: self._interrupts_over)
@@ -65,10 +65,6 @@ class Sender:
         self._converter = Converter(_rtc.WIRE_RATE, _rtc.wire_channels(options.num_channels))
         self._framer = Framer(_rtc.WIRE_FRAME)
         self._speaker = Speaker(options)
-        self._flowing = anyio.Event()  # replaced while the connection is away
-        self._held = anyio.Event()  # the other way round
-        self._heard = anyio.Event()
-        self._patience = 0.0  # seconds
         self._relays = False  # what was heard is sent on
         self._starved_since: float | None = None  # time.monotonic()
         self._standing = 0.0  # seconds: the least that was in the speaker's queue since
@@ -103,10 +99,6 @@ class Sender:
     def seconds_idle(self) -> float:
         """For how long there has been nothing to play."""
         return self._speaker.seconds_idle
-
-    @property
-    def is_flowing(self) -> bool:
-        return self._flowing.is_set()
 
     async def open(self) -> _ffi.Source:
         """Returns the SDK's end, to be published."""
@@ -227,36 +219,6 @@ class Sender:
             await self._silent.wait()
         return at
 
-    def hold(self) -> None:
-        """The connection is away: keeps what comes instead of playing into nothing."""
-        if self._flowing.is_set():
-            self._flowing = anyio.Event()
-        self._held.set()
-
-    def release(self) -> None:
-        """The connection is there, or back."""
-        if self._held.is_set():
-            self._held = anyio.Event()
-        self._flowing.set()
-
-    async def wait_until_held(self, seconds: float) -> None:
-        """Waits until the connection is away, and has been for this long."""
-        while True:
-            await self._held.wait()
-            with anyio.move_on_after(seconds):
-                await self._flowing.wait()
-                continue
-            return
-
-    def heard(self) -> None:
-        """Somebody listens: the first frame need not wait any longer."""
-        self._heard.set()
-
-    def unheard(self) -> None:
-        """Nobody listens, as the track is new: the next frame is a first one."""
-        if self._heard.is_set():
-            self._heard = anyio.Event()
-
     def finish(self) -> None:
         """Accepts nothing more; `run` returns when what was accepted has been played."""
         self._accept.close()
@@ -348,21 +310,6 @@ class Sender:
         inside = self._framer.held + round(self._converter.delay * _rtc.WIRE_RATE)
         return self._speaker.end + inside
 
-    async def _audience(self) -> None:
-        """Waits for the connection, and for somebody who listens."""
-        while not (self._flowing.is_set() and self._heard.is_set()):
-            await self._flowing.wait()
-            if not self._heard.is_set():
-                await self._wait_for_listener()
-
-    async def _wait_for_listener(self) -> None:
-        timeout = self._options.listener_timeout
-        with anyio.move_on_after(timeout) as scope:
-            await self._heard.wait()
-        if scope.cancelled_caught and timeout > 0:
-            self._log.warning("nobody has subscribed within %g s, sending anyway", timeout)
-        self._heard.set()
-
     async def _next(self, line: MemoryObjectReceiveStream[Sent | Turn]) -> Sent | Turn | None:
         """Returns what comes next, or None after the last; pads a sound that has ended."""
         try:
@@ -371,7 +318,7 @@ class Sender:
                     return self._take(line.receive_nowait(), waited=False)
                 if not (self._converter.holds_sound or self._framer.held):
                     return self._take(await line.receive(), waited=True)
-                patience = max(self._speaker.seconds_queued - PAD_AT, self._patience)
+                patience = max(self._speaker.seconds_queued - PAD_AT, PATIENCE)
                 with anyio.move_on_after(patience):
                     return self._take(await line.receive(), waited=True)
                 await self._pad()
@@ -380,7 +327,6 @@ class Sender:
 
     def _take(self, item: Sent | Turn, *, waited: bool) -> Sent | Turn:
         if isinstance(item, Sent):
-            self._patience = min(1.5 * item.frame.duration, PATIENCE)
             self._relays = item.frame.timestamp is not None and self._turn is None
             if self._relays or (waited and self._turn is None):
                 self._heal()
@@ -410,7 +356,7 @@ class Sender:
 
     async def _play(self, cuts: list[Samples]) -> None:
         for samples in cuts:
-            await self._audience()
+            await self.gate.wait()
             if self._shorten and len(samples) == 2 * STEP:
                 self._shorten -= 1
                 self._shed += STEP

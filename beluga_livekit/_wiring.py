@@ -108,7 +108,7 @@ class Wiring:
     async def publish(self) -> None:
         """Publishes the sender's source, and lets it flow."""
         self._track = _rtc.local_track((await self._sender.open()).rtc)
-        self._sender.unheard()
+        self._sender.gate.unheard()
         self._publication = await _rtc.publish(self.room, self._track, self._options)
         self._release()
 
@@ -223,16 +223,16 @@ class Wiring:
 
     def _on_heard(self, track: Any) -> None:
         if track is self._track:
-            self._sender.heard()
+            self._sender.gate.heard()
 
     def _on_republished(self, publication: Any) -> None:
         if publication.track is self._track:  # a new track to everybody, who has yet to subscribe
-            self._sender.unheard()
+            self._sender.gate.unheard()
 
     def _on_reconnecting(self) -> None:
         self._interrupted, self._settled = time.monotonic(), anyio.Event()
         self._log.warning("connection lost, reconnecting")
-        self._sender.hold()
+        self._sender.gate.hold()
 
     def _on_reconnected(self) -> None:
         if self._interrupted is None:
@@ -247,7 +247,7 @@ class Wiring:
     def _release(self) -> None:
         """Lets the sender play, if somebody is there to hear it."""
         if self._publication is not None and self._interrupted is None:
-            self._sender.release()
+            self._sender.gate.release()
 
     def _on_disconnected(self, reason: Any) -> None:
         self._end(_rtc.reason_of(reason))
@@ -256,7 +256,7 @@ class Wiring:
         if not self.ended.is_set():
             self.reason = reason
             self._interrupted = time.monotonic()
-            self._sender.hold()
+            self._sender.gate.hold()
             self.joining.cancel()
             self.ended.set()
             self._settled.set()

@@ -704,6 +704,16 @@ async def test_what_was_heard_of_a_play_stays_though_its_source_takes_its_time_t
     assert playouts[0].played < 0.15
 
 
+async def test_interrupt_while_the_session_is_torn_down() -> None:
+    """The SDK's source is closed while it may be about to be cleared."""
+    for _ in range(12):
+        async with anyio.create_task_group() as tasks, loopback(drain_timeout=0) as session:
+            await session.send(frame_of(OLD))
+            await played(session, 0.02)
+            tasks.start_soon(session.interrupt)
+            await in_line()
+
+
 async def test_play_and_interrupt_can_be_cancelled_anywhere() -> None:
     async with loopback(send_buffer=0.02) as session:
 
@@ -869,13 +879,15 @@ async def test_a_play_in_a_room_is_heard_and_interrupted(server: Server, token: 
         assert heard.duration == pytest.approx(playout.played, abs=0.08)
 
 
-@pytest.mark.parametrize("seconds", [0.02, 30.0])
+@pytest.mark.parametrize(("seconds", "piece"), [(30.0, 0.02), (30.0, 30.0), (0.9, 0.9)])
 async def test_a_play_when_the_room_is_deleted(
-    server: Server, token: MakeToken, admin: Admin, seconds: float
+    server: Server, token: MakeToken, admin: Admin, seconds: float, piece: float
 ) -> None:
-    """While its source gives frames, or all of it is with the pump already."""
-    source = AsyncSource(cut(tone(440, 30.0, 16000), 16000, seconds))
-    async with open_livekit(server.url, token("bot"), listener_timeout=0) as session:
+    """While its source gives frames, or all of it is with the pump already, or with the SDK."""
+    source = AsyncSource(cut(tone(440, seconds, 16000), 16000, piece))
+    async with open_livekit(
+        server.url, token("bot"), listener_timeout=0, send_buffer=1.0
+    ) as session:
 
         async def delete() -> None:
             await played(session, 0.1)

@@ -26,6 +26,7 @@ ORDER = [
     "_speaker",
     "_queue",
     "_receive",
+    "_gate",
     "_playout",
     "_tx",
     "_send",
