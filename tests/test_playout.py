@@ -277,7 +277,6 @@ async def test_what_a_source_raises_leaves_play_and_the_line_goes_on() -> None:
         ([OLD], {}, TypeError, "its source gave ndarray; use AudioFrame.from_samples"),
         ([None], {}, TypeError, "its source gave NoneType"),
         (in_line, {}, TypeError, "got function; call it"),
-        (in_line(), {}, TypeError, "got coroutine; await it"),
         (b"1234", {}, ConfigError, "play needs the sample_rate of what comes as bytes"),
         ([b"123"], {"sample_rate": 16000}, ConfigError, "within a sample: 1 of 2 bytes"),
         ([b"12"], {"sample_rate": 50}, ConfigError, "sample_rate must be 8000 to"),
@@ -292,6 +291,12 @@ async def test_what_cannot_be_played_is_told_at_once(
             await session.play(source, **keywords)
         # ... and nothing is left in the line.
         assert await session.play(frame_of(NEW)) == Playout(len(NEW) / RATE, 0.0, interrupted=False)
+
+
+async def test_a_coroutine_that_was_not_awaited_is_closed() -> None:
+    async with loopback() as session:
+        with pytest.raises(TypeError, match="got coroutine; await it"):
+            await session.play(in_line())
 
 
 async def test_an_empty_source_is_played_at_once() -> None:
@@ -342,7 +347,7 @@ async def test_a_cancelled_play_falls_silent_and_nothing_else_does() -> None:
 
 async def test_a_play_that_is_cancelled_at_its_very_end_leaves_what_follows() -> None:
     """All of it has been handed over by then, and some of what follows."""
-    first, second = OLD[: 10 * STEP], NEW[: 8 * STEP]
+    first, second = OLD[: 10 * STEP + 100], NEW[: 8 * STEP - 100]
     async with loopback() as session, recorded(session[0]) as heard:
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as scope:
@@ -401,7 +406,7 @@ async def test_pauses_of_a_source_do_not_count_as_played(rate: int) -> None:
     """In each the sound is padded, by half a step, and a new resampler begins 2.5 ms late."""
 
     async def with_pauses() -> AsyncIterator[AudioFrame]:
-        for frame in cut(tone(440, 0.2, rate, level=0.5), rate, 0.025):
+        for frame in cut(tone(440, 0.4, rate, level=0.5), rate, 0.025):
             yield frame
             await anyio.sleep(0.06)
         yield AudioFrame.from_samples(tone(440, 0.6, rate, level=0.5), rate)
@@ -414,7 +419,7 @@ async def test_pauses_of_a_source_do_not_count_as_played(rate: int) -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(play)
-            await played(session, 0.4)
+            await played(session, 0.7)
             await session.interrupt()
         sound = await heard.until_quiet()
     (playout,) = playouts
@@ -543,6 +548,36 @@ async def test_everything_sent_before_interrupt_returned_is_dropped_and_nothing_
                 assert not ((values > last) & (values < first_new)).any()
                 assert first_new in values
             tasks.cancel_scope.cancel()
+
+
+async def test_what_has_not_come_to_the_line_yet_is_dropped_too() -> None:
+    """At every turn of the loop another send begins, in whose first moment interrupt returns."""
+    async with loopback() as session, recorded(session[0]) as heard:
+        for _ in range(8):
+            heard.frames.clear()
+            begun = 0
+
+            async def send(number: int) -> None:
+                nonlocal begun
+                begun = number
+                await session.send(frame_of(np.full(STEP, number, np.int16)))
+
+            async def send_anew() -> None:
+                for number in range(1, 1000):
+                    tasks.start_soon(send, number)
+                    await anyio.lowlevel.checkpoint()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send_anew)
+                await anyio.sleep(0.002)
+                await session.interrupt()
+                last = begun
+                with anyio.fail_after(DEADLINE):
+                    while not len(heard.sound) or heard.sound.max() <= last:
+                        await heard_more(heard)
+                tasks.cancel_scope.cancel()
+            assert np.count_nonzero(heard.sound == last) < STEP  # but in a fade
+            await session.interrupt()
 
 
 async def test_interrupts_at_the_same_time_and_when_nothing_is_played() -> None:
@@ -681,9 +716,9 @@ async def test_an_interrupt_right_after_another_adds_nothing() -> None:
 
 async def test_what_was_heard_of_a_play_stays_though_its_source_takes_its_time_to_end() -> None:
     async def slow_to_end() -> AsyncIterator[AudioFrame]:
+        yield frame_of(OLD)
         try:
-            while True:
-                yield frame_of(OLD)
+            await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(0.3)
@@ -884,7 +919,7 @@ async def test_a_play_when_the_room_is_deleted(
     server: Server, token: MakeToken, admin: Admin, seconds: float, piece: float
 ) -> None:
     """While its source gives frames, or all of it is with the pump already, or with the SDK."""
-    source = AsyncSource(cut(tone(440, seconds, 16000), 16000, piece))
+    source = AsyncSource(cut(tone(440, seconds, RATE), RATE, piece))
     async with open_livekit(
         server.url, token("bot"), listener_timeout=0, send_buffer=1.0
     ) as session:
