@@ -150,5 +150,8 @@ async def test_many_sessions_leave_nothing(
     while more := {name: count for name, count in left().items() if count > before[name]}:
         assert time.monotonic() < deadline, (more, before)
         await anyio.sleep(0.1)
-    assert await admin.identities() == set()
+    # One that left in the first moments of its connection is noticed by the server after 17 s.
+    while there := await admin.identities():
+        assert time.monotonic() < deadline, there
+        await anyio.sleep(0.1)
     assert process.memory_info().rss - memory < 20e6

@@ -570,13 +570,15 @@ async def test_what_has_not_come_to_the_line_yet_is_dropped_too() -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(send_anew)
                 await anyio.sleep(0.002)
+                before = begun
                 await session.interrupt()
                 last = begun
                 with anyio.fail_after(DEADLINE):
                     while not len(heard.sound) or heard.sound.max() <= last:
                         await heard_more(heard)
                 tasks.cancel_scope.cancel()
-            assert np.count_nonzero(heard.sound == last) < STEP  # but in a fade
+            if last > before:  # or else it may have been played before; and in a fade is any value
+                assert np.count_nonzero(heard.sound == last) < STEP
             await session.interrupt()
 
 
