@@ -171,9 +171,7 @@ class Speaker:
                 last one only matters if it found nothing, or will.
         """
         while True:
-            now = time.perf_counter()
-            tick = math.floor((now - self._grid) / STEP_SECONDS)
-            since = now - self._time_of(tick)
+            tick, since = divmod(time.perf_counter() - self._grid, STEP_SECONDS)
             if EARLIEST <= since <= LATEST:
                 return
             before = since < EARLIEST  # the last tick may be about to come, or the next one

@@ -122,6 +122,10 @@ def loopback(**keywords: Any) -> Any:
     return open_loopback(sample_rate=RATE, receive_buffer=30, max_delay=None, **keywords)
 
 
+async def play_noted(playouts: list[Playout], session: LiveKitSession, source: Any) -> None:
+    playouts.append(await session.play(source))
+
+
 async def in_line() -> None:
     """Lets what was started come as far as it can at once."""
     for _ in range(10):
@@ -413,12 +417,8 @@ async def test_pauses_of_a_source_do_not_count_as_played(rate: int) -> None:
 
     async with loopback() as session, recorded(session[0]) as heard:
         playouts: list[Playout] = []
-
-        async def play() -> None:
-            playouts.append(await session.play(with_pauses()))
-
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(play)
+            tasks.start_soon(play_noted, playouts, session, with_pauses())
             await played(session, 0.7)
             await session.interrupt()
         sound = await heard.until_quiet()
@@ -727,12 +727,8 @@ async def test_what_was_heard_of_a_play_stays_though_its_source_takes_its_time_t
 
     async with loopback() as session, recorded(session[0]):
         playouts: list[Playout] = []
-
-        async def play() -> None:
-            playouts.append(await session.play(slow_to_end()))
-
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(play)
+            tasks.start_soon(play_noted, playouts, session, slow_to_end())
             await played(session, 0.1)
             await session.interrupt()
             await session.send(frame_of(NEW))
@@ -879,12 +875,8 @@ async def test_a_play_whose_source_never_gives_again_ends_with_the_session() -> 
 
 async def test_a_play_that_has_given_all_is_played_to_its_end_when_the_session_is_left() -> None:
     playouts: list[Playout] = []
-
-    async def play(session: LiveKitSession) -> None:
-        playouts.append(await session.play(frame_of(OLD)))
-
     async with anyio.create_task_group() as tasks, loopback() as session:
-        tasks.start_soon(play, session)
+        tasks.start_soon(play_noted, playouts, session, frame_of(OLD))
         await played(session, 0.01)
     assert playouts == [Playout(len(OLD) / RATE, 0.0, interrupted=False)]
 
