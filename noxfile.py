@@ -13,7 +13,13 @@ import nox
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["tests", "faults", "lowest", "lint", "types", "package"]
+nox.options.sessions = ["tests", "lowest", "lint", "types", "package"]
+
+# The tests wait for sound most of their time; those that do not measure it, and those of faults,
+# for nearly all of it.
+TWO_AT_ONCE = ("-n", "2", "--dist", "worksteal")
+THREE_AT_ONCE = ("-n", "3", "--dist", "worksteal")
+SIX_AT_ONCE = ("-n", "6", "--dist", "worksteal")
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -32,24 +38,22 @@ def build_server(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, with warnings as errors and asyncio's debug mode."""
+    """All tests, with warnings as errors and asyncio's debug mode; then those of faults."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    # What is marked `once` measures sound in real time, and wants the machine for itself.
-    codes = (0, 5) if session.posargs else (0,)  # of two halves one may have nothing to do
-    for marks, at_once in (("not once", ("-n", "2", "--dist", "loadfile")), ("once", ())):
-        chosen = f"{marks} and not fault and not soak"
-        command = ("pytest", "--require-server", "-m", chosen, *at_once, *session.posargs)
+    codes = (0, 5) if session.posargs else (0,)  # of two parts one may have nothing to do
+    parts = {"not fault and not soak": TWO_AT_ONCE, "fault": SIX_AT_ONCE}
+    for marks, at_once in parts.items():
+        command = ("pytest", "--require-server", "-m", marks, *at_once, *session.posargs)
         session.run(*command, success_codes=codes)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Servers killed, paused and restarted; the tests wait for most of their time, side by side."""
+    """Servers killed, paused and restarted; hostile company; by themselves."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    at_once = ("-n", "6", "--dist", "worksteal")
-    session.run("pytest", "--require-server", "-m", "fault", *at_once, *session.posargs)
+    session.run("pytest", "--require-server", "-m", "fault", *SIX_AT_ONCE, *session.posargs)
 
 
 @nox.session
@@ -64,12 +68,13 @@ def soak(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The tests with the oldest dependencies that we say we support, and on uvloop."""
     build_server(session)
-    lines = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["cli"]
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    lines = sum(extras, PROJECT["project"]["dependencies"])
     oldest = sorted({re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines})
     session.install(".[cli]", *groups("test"), *oldest)
     marks = "not once and not fault and not soak"
-    two = ("-n", "2", "--dist", "loadfile")
-    session.run("pytest", "--require-server", "--loop=uvloop", "-m", marks, *two, *session.posargs)
+    command = ("pytest", "--require-server", "--loop=uvloop", "-m", marks, *THREE_AT_ONCE)
+    session.run(*command, *session.posargs)
 
 
 @nox.session

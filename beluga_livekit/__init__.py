@@ -2,6 +2,7 @@
 
 from ._config import TransportConfig
 from ._converter import Converter
+from ._each import ParticipantStream
 from ._errors import (
     AuthenticationError,
     ConfigError,
@@ -10,9 +11,27 @@ from ._errors import (
     DisconnectReason,
     LiveKitError,
 )
+from ._events import (
+    Disconnected,
+    DtmfReceived,
+    Event,
+    EventsDropped,
+    ParticipantChanged,
+    ParticipantJoined,
+    ParticipantLeft,
+    Reconnected,
+    Reconnecting,
+    Rejoined,
+    TrackMuted,
+    TrackStarted,
+    TrackStopped,
+    TrackUnmuted,
+)
 from ._frame import AudioFrame
+from ._loopback_room import LoopbackRoom
 from ._mixer import ChannelMixer
 from ._open import attach_room, open_livekit, open_loopback
+from ._people import Participant, ParticipantFilter, ParticipantKind, TrackSource
 from ._playout import Playable, Playout
 from ._resampler import Resampler
 from ._session import LiveKitSession, SessionStatistics
@@ -27,13 +46,33 @@ __all__ = [
     "ConnectError",
     "Converter",
     "DisconnectReason",
+    "Disconnected",
     "DisconnectedError",
+    "DtmfReceived",
+    "Event",
+    "EventsDropped",
     "LiveKitError",
     "LiveKitSession",
+    "LoopbackRoom",
+    "Participant",
+    "ParticipantChanged",
+    "ParticipantFilter",
+    "ParticipantJoined",
+    "ParticipantKind",
+    "ParticipantLeft",
+    "ParticipantStream",
     "Playable",
     "Playout",
+    "Reconnected",
+    "Reconnecting",
+    "Rejoined",
     "Resampler",
     "SessionStatistics",
+    "TrackMuted",
+    "TrackSource",
+    "TrackStarted",
+    "TrackStopped",
+    "TrackUnmuted",
     "TransportConfig",
     "attach_room",
     "open_livekit",

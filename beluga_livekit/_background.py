@@ -20,6 +20,7 @@ from ._errors import DisconnectedError, DisconnectReason, LiveKitError
 from ._link import Link
 from ._log import SessionLog
 from ._receive import Receiver
+from ._roster import Roster
 from ._send import Sender
 from ._tasks import join
 
@@ -41,13 +42,15 @@ class Background:
     def __init__(self, link: Link, options: SessionOptions, log: SessionLog) -> None:
         self.link = link
         self.options = options
-        self.receiver = Receiver(options, log)
+        self.roster = Roster()
+        self.receiver = Receiver(options, self.roster, log)
         self.sender = Sender(options, self.why, log)
         self.failure: BaseException | None = None
         self.closed = False  # left by us
-        self._log = log
+        self.log = log
         self._leaving = False  # on the way to that
         self._connected = False
+        self._staying = anyio.CancelScope()
         self._ready = anyio.Event()
         self._scope = anyio.CancelScope()
         self._task = asyncio.create_task(self._run(), name="beluga_livekit session")
@@ -98,7 +101,7 @@ class Background:
             try:
                 await self._join()
             finally:
-                self.receiver.queue.rx.close()
+                self.receiver.rx.queue.rx.close()
                 self.sender.tx.close()
 
     async def _play_out(self) -> None:
@@ -118,7 +121,7 @@ class Background:
         with anyio.move_on_after(seconds):
             await self.sender.gate.wait_until_away(RESUME_TIMEOUT)
             why = "there is no connection"
-        self._log.warning("left with sound unplayed: %s", why)
+        self.log.warning("left with sound unplayed: %s", why)
         playing_out.cancel()
 
     async def _join(self) -> None:
@@ -136,14 +139,16 @@ class Background:
                     await tasks.start(self.receiver.run)
                     await self.link.join(self.receiver, self.sender)
                     tasks.start_soon(self._send)
-                    tasks.start_soon(self._watch_rx)
+                    if self.options.leave_when_alone is not None:
+                        tasks.start_soon(self._leave_when_alone, self.options.leave_when_alone)
                     self._connected = True
                     self._ready.set()
-                    await self.link.run()
+                    with self._staying:
+                        await self.link.run()
                     if self.lost:
-                        self._log.error("lost: %s", self._reason_text())
+                        self.log.error("lost: %s", self._reason_text())
                     else:
-                        self._log.info("ended: %s", self._reason_text())
+                        self.log.info("ended: %s", self._reason_text())
                     tasks.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001 - it is raised where the user is
             self.failure = first(error)
@@ -152,8 +157,9 @@ class Background:
             with anyio.CancelScope(shield=True):
                 await self.sender.aclose()
                 await self.link.leave()
+            self.roster.end(self.reason or DisconnectReason.UNKNOWN)
             if self._connected and self.reason is DisconnectReason.CLIENT_INITIATED:
-                self._log.info("left")
+                self.log.info("left")
 
     def _reason_text(self) -> str:
         reason = self.reason or DisconnectReason.UNKNOWN
@@ -173,9 +179,25 @@ class Background:
         await self.sender.over.wait()
         await anyio.sleep(max(0.0, self.link.linger - self.sender.seconds_idle))
 
-    async def _watch_rx(self) -> None:
-        await self.receiver.abandoned.wait()
-        await self.link.stop_receiving()
+    async def _leave_when_alone(self, seconds: float) -> None:
+        """Ends the session some time after the last of those that are wanted has left."""
+        while not self._has_company():
+            await self.roster.wait_until_changed()
+        while True:
+            if self._has_company() or self.roster.is_interrupted:
+                await self.roster.wait_until_changed()
+                continue
+            with anyio.move_on_after(seconds) as scope:
+                while not self._has_company():
+                    await self.roster.wait_until_changed()
+            if scope.cancelled_caught and not self.roster.is_interrupted:
+                self.log.info("has been alone for %g s", seconds)
+                self.link.reason = DisconnectReason.CLIENT_INITIATED
+                self._staying.cancel()
+                return
+
+    def _has_company(self) -> bool:
+        return any(map(self.options.wants, self.roster.participants.values()))
 
 
 def first(error: BaseException) -> BaseException:

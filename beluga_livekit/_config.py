@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import attrs
 
 from ._errors import ConfigError, display_url, scrub
 from ._frame import check_channels, check_rate, is_number, is_whole
+from ._people import (
+    Participant,
+    ParticipantFilter,
+    TrackSource,
+    check_filter,
+    check_sources,
+    is_wanted,
+)
 
-__all__ = ["Grants", "SessionOptions", "Token", "TransportConfig", "check_url", "read_token"]
+__all__ = [
+    "EachKeywords",
+    "Grants",
+    "ListenKeywords",
+    "ListenOptions",
+    "SessionOptions",
+    "Token",
+    "TransportConfig",
+    "check_names",
+    "check_url",
+    "read_token",
+]
 
 Token = str | Callable[[], str | Awaitable[str]]
 """An access token, or what returns one (called for every join), sync or async."""
@@ -155,40 +175,95 @@ def _callable_or_none(_: object, attribute: Any, value: object) -> None:
         raise ConfigError(f"{attribute.name} must be callable, got {type(value).__name__}")
 
 
-def _frame_size(options: SessionOptions, _: object, value: Any) -> None:
+def _frame_size(options: ListenOptions, _: object, value: Any) -> None:
     low = math.ceil(options.sample_rate * MIN_FRAME)
     high = math.floor(options.sample_rate * MAX_FRAME)
     if value is not None and not (is_whole(value) and low <= value <= high):
         raise ConfigError(f"frame_size must be {low} to {high} samples per channel, got {value!r}")
 
 
-def _bool(value: object) -> bool:
+def _flag(_: object, attribute: Any, value: object) -> None:
     if not isinstance(value, bool):
-        raise ConfigError(f"send must be True or False, got {value!r}")
-    return value
+        raise ConfigError(f"{attribute.name} must be True or False, got {value!r}")
+
+
+def check_names(keywords: Iterable[str], known: Collection[str]) -> None:
+    """Raises `TypeError` for a keyword that there is not."""
+    for name in keywords:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+            raise TypeError(f"unexpected keyword {name!r}: did you mean {near!r}?")
+
+
+class EachKeywords(TypedDict, total=False):
+    """The keywords of what hears one participant, as `open_livekit` documents them."""
+
+    sample_rate: int
+    num_channels: int
+    frame_size: int | None
+    receive_buffer: float
+    max_delay: float | None
+    participant: ParticipantFilter
+    sources: str | Iterable[str]
+
+
+class ListenKeywords(EachKeywords, total=False):
+    """The keywords of what hears, as `open_livekit` documents them."""
+
+    mix: bool
 
 
 @attrs.frozen(kw_only=True)
-class SessionOptions:
-    """The keywords of `open_livekit` and `open_loopback`, checked; they document each."""
+class ListenOptions:
+    """Whom a stream hears, and in which format, checked."""
 
     sample_rate: int = attrs.field(default=16_000, converter=check_rate)
     num_channels: int = attrs.field(default=1, converter=check_channels)
     frame_size: int | None = attrs.field(default=None, validator=_frame_size)
     receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
     max_delay: float | None = attrs.field(default=0.04, validator=_seconds(0.0, or_none=True))
+    participant: ParticipantFilter = attrs.field(default=None, converter=check_filter)
+    sources: frozenset[TrackSource] = attrs.field(
+        default=frozenset({TrackSource.MICROPHONE}), converter=check_sources
+    )
+    mix: bool = attrs.field(default=True, validator=_flag)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Per channel, in every frame."""
+        return self.frame_size or round(self.sample_rate * DEFAULT_FRAME)
+
+    def wants(self, participant: Participant, source: TrackSource | None = None) -> bool:
+        """Whether a participant is to be heard, or what is from this source of theirs."""
+        is_source = source is None or source in self.sources
+        return is_source and is_wanted(participant, self.participant)
+
+    def but(self, **keywords: Unpack[ListenKeywords]) -> ListenOptions:
+        """Returns these, but for what the keywords say."""
+        names = [field.name for field in attrs.fields(ListenOptions)]
+        check_names(keywords, names)
+        known: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if "sample_rate" in keywords:  # a number of samples is not what is meant at another rate
+            known["frame_size"] = None
+        known.update(keywords)
+        return ListenOptions(**known)
+
+
+@attrs.frozen(kw_only=True)
+class SessionOptions(ListenOptions):
+    """The keywords of `open_livekit` and its like, checked; they document each."""
+
     send_buffer: float = attrs.field(default=0.2, validator=_seconds(0.02, 1.0))
     connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1, 3600.0))
     rejoin_timeout: float = attrs.field(default=60.0, validator=_seconds(0.0))
     listener_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     drain_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
-    send: bool = attrs.field(default=True, converter=_bool)
+    leave_when_alone: float | None = attrs.field(
+        default=None, validator=_seconds(0.0, or_none=True)
+    )
+    preconnect: bool = attrs.field(default=False, validator=_flag)
+    send: bool = attrs.field(default=True, validator=_flag)
     rtc_config: Any = None
     encryption: Any = None
     publish_options: Any = None
     on_room: Callable[[Any], object] | None = attrs.field(default=None, validator=_callable_or_none)
-
-    @property
-    def samples_per_frame(self) -> int:
-        """Per channel, in every received frame."""
-        return self.frame_size or round(self.sample_rate * DEFAULT_FRAME)

@@ -1,4 +1,4 @@
-"""What connects a session: a room on a server, somebody else's room, or its own track."""
+"""What connects a session: a room on a server, or somebody else's room."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ._receive import Receiver
 from ._send import Sender
 from ._wiring import Wiring
 
-__all__ = ["AttachedLink", "Link", "LoopbackLink", "RoomLink"]
+__all__ = ["AttachedLink", "Link", "RoomLink"]
 
 # Sound that was played has yet to be encoded, sent, and read out of the far side's jitter buffer.
 # Leaving at once cuts off the end of the last word.
@@ -64,9 +64,13 @@ class Link(Protocol):
     async def run(self) -> None:
         """Stays connected; returns, with a `reason`, when that has ended for good."""
 
-    async def stop_receiving(self) -> None: ...
-
     async def stop_sending(self) -> None: ...
+
+    def mute(self, muted: bool) -> None:
+        """Mutes what is sent, or no longer."""
+
+    async def press(self, code: int, digit: str) -> None:
+        """Tells the room of a key of a telephone."""
 
     async def leave(self) -> None:
         """Disconnects, in bounded time."""
@@ -85,6 +89,7 @@ class RoomLink:
         self._room_name = room
         self._options = options
         self._log = log
+        self._room: _rtc.Room | None = None
         self._wiring: Wiring | None = None
         self._joined = 0.0  # time.monotonic()
         self._backoff = FIRST_BACKOFF
@@ -94,7 +99,9 @@ class RoomLink:
 
     @property
     def room(self) -> _rtc.Room:
-        return self._current.room
+        if self._room is None:
+            raise LiveKitError("livekit: the room has not been joined yet")
+        return self._room
 
     @property
     def _current(self) -> Wiring:
@@ -119,11 +126,15 @@ class RoomLink:
             await self._current.ended.wait()
             self.reason = await self._rejoin(self._current.reason or DisconnectReason.UNKNOWN)
 
-    async def stop_receiving(self) -> None:
-        await self._current.unsubscribe()
-
     async def stop_sending(self) -> None:
         await self._current.unpublish()
+
+    def mute(self, muted: bool) -> None:
+        self._sender.muted = muted
+        self._current.apply_mute()
+
+    async def press(self, code: int, digit: str) -> None:
+        await _rtc.press(self.room, code, digit)
 
     async def leave(self) -> None:
         if self._wiring is not None:
@@ -159,8 +170,6 @@ class RoomLink:
             # What the user has closed meanwhile was closed in the room before this one.
             if self._sender.over.is_set():
                 await wiring.unpublish()
-            if self._receiver.abandoned.is_set():
-                await wiring.unsubscribe()
         if scope.cancelled_caught:
             raise ConnectError(
                 f"livekit: cannot join {display_url(self._url)}: no answer within {timeout:g} s"
@@ -174,6 +183,8 @@ class RoomLink:
             await _rtc.join(room, self._url, token, grants, self._options)
             if room.name != grants.room:
                 raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
+            self._room = room
+            self._receiver.roster.restored(room.name)
             wiring.scan()
             if self._options.send and grants.can_publish and not sender.over.is_set():
                 await wiring.publish()
@@ -184,12 +195,17 @@ class RoomLink:
             reason = wiring.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)
 
+    def _lose_room(self) -> None:
+        self._receiver.roster.interrupted()
+        self._receiver.roster.lose_all()
+
     async def _rejoin(self, lost: DisconnectReason) -> DisconnectReason | None:
         """Joins anew after a loss; returns why that is over, where it is."""
         timeout = self._options.rejoin_timeout
         if not lost.is_retryable or timeout == 0:
             return lost
         self._current.undo()
+        self._lose_room()
         self._log.warning("disconnected: %s; rejoining", lost)
         start = time.monotonic()
         if start - self._joined > STABLE:
@@ -213,6 +229,7 @@ class RoomLink:
                 else:
                     self._log.info("rejoined after %.1f s", time.monotonic() - start)
                     return None
+                self._lose_room()
                 self._log.warning("not rejoined yet: %s", _text(why))
         self.detail = f"could not rejoin within {timeout:g} s"
         if why is not None:
@@ -235,6 +252,7 @@ class AttachedLink:
         self.detail = ""
 
     async def join(self, receiver: Receiver, sender: Sender) -> None:
+        self._sender = sender
         if not self.room.isconnected():
             raise ConnectError("livekit: the room to attach to is not connected", retryable=False)
         self._log.concerns(self.room.local_participant.identity, self.room.name)
@@ -262,13 +280,17 @@ class AttachedLink:
         # Where nobody says why, the owner has left, which is the owner's business.
         self.reason = self._wiring.reason or DisconnectReason.CLIENT_INITIATED
 
-    async def stop_receiving(self) -> None:
-        if self._wiring is not None:
-            await self._wiring.unsubscribe()
-
     async def stop_sending(self) -> None:
         if self._wiring is not None:
             await self._wiring.unpublish()
+
+    def mute(self, muted: bool) -> None:
+        if self._wiring is not None:
+            self._sender.muted = muted
+            self._wiring.apply_mute()
+
+    async def press(self, code: int, digit: str) -> None:
+        await _rtc.press(self.room, code, digit)
 
     async def leave(self) -> None:
         if self._wiring is None:
@@ -279,46 +301,6 @@ class AttachedLink:
         self._wiring.undo()
         await self._wiring.unpublish()
         self.reason = self.reason or self._wiring.reason or DisconnectReason.CLIENT_INITIATED
-
-
-class LoopbackLink:
-    """No room: what is sent is received, through the SDK's own native audio."""
-
-    PARTICIPANT = "loopback"
-    linger = 0.0
-    receives_only = False
-    detail = ""
-
-    def __init__(self, log: SessionLog) -> None:
-        self._log = log
-        self.reason: DisconnectReason | None = None
-
-    @property
-    def room(self) -> _rtc.Room:
-        raise LiveKitError("livekit: a loopback session has no room")
-
-    async def join(self, receiver: Receiver, sender: Sender) -> None:
-        self._log.concerns(self.PARTICIPANT, "no room")
-        self._receiver = receiver
-        # A track that was never published has no SID, and needs one to be told apart.
-        source = (await sender.open()).rtc
-        track = _rtc.local_track(source)
-        self._sid = track.sid or self.PARTICIPANT
-        receiver.start(track, self._sid, self.PARTICIPANT, source.num_channels)
-        sender.gate.heard()
-        sender.gate.release()
-
-    async def run(self) -> None:
-        await anyio.sleep_forever()
-
-    async def stop_receiving(self) -> None:
-        self._receiver.stop(self._sid)
-
-    async def stop_sending(self) -> None:
-        """The source goes silent by itself, as a microphone does."""
-
-    async def leave(self) -> None:
-        self.reason = DisconnectReason.CLIENT_INITIATED
 
 
 async def _fresh(token: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
@@ -12,8 +12,10 @@ from . import _rtc
 from ._background import Background, first
 from ._config import SessionOptions, Token, check_url, read_token
 from ._errors import ConfigError, DisconnectedError, DisconnectReason
-from ._link import AttachedLink, Link, LoopbackLink, RoomLink
+from ._link import AttachedLink, Link, RoomLink
 from ._log import SessionLog
+from ._loopback import Company, MemberLink
+from ._people import Participant, ParticipantFilter
 from ._session import LiveKitSession
 
 __all__ = ["OpenSession", "attach_room", "open_livekit", "open_loopback"]
@@ -29,7 +31,7 @@ class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
 
     async def __aenter__(self) -> LiveKitSession:
         if self._entered:
-            raise RuntimeError("livekit: a session is entered once; call open_livekit again")
+            raise RuntimeError("livekit: a session is entered once; open another")
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -53,7 +55,10 @@ class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
         traceback: TracebackType | None,
     ) -> bool:
         await self._background.leave(play_out=error is None)
-        return _verdict(self._background, error)
+        absorbed = _verdict(self._background, error)
+        if absorbed:  # what comes after it in the block has not been run
+            self._background.log.info("the block was left by: %s", error)
+        return absorbed
 
 
 def _verdict(background: Background, error: BaseException | None) -> bool:
@@ -96,11 +101,16 @@ def open_livekit(
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
+    participant: ParticipantFilter = None,
+    sources: str | Iterable[str] = "microphone",
+    mix: bool = True,
     send_buffer: float = 0.2,
     connect_timeout: float = 10.0,
     rejoin_timeout: float = 60.0,
     listener_timeout: float = 10.0,
     drain_timeout: float = 5.0,
+    leave_when_alone: float | None = None,
+    preconnect: bool = False,
     send: bool = True,
     rtc_config: Any = None,
     encryption: Any = None,
@@ -133,6 +143,14 @@ def open_livekit(
             it passes on in real time what it receives: what it is late by is shed, with a
             crossfade. One that catches up by itself loses nothing. None: nothing is shed, for
             recorders and transcribers.
+        participant: Who is heard: an identity, several, or a predicate that takes a `Participant`,
+            and is asked again when that changes. Only what is heard is subscribed to. None: all
+            that are no agents, as two bots in a room would talk to each other; a bot's token says
+            that it is one (`AccessToken.with_kind("agent")`).
+        sources: What of theirs: "microphone", "screen_share_audio", or both.
+        mix: Whether several who speak at once are mixed, as a person in the room would hear them:
+            one alone passes through as it is, and `frame.participant` says who. False: everybody's
+            frames alternate.
         send_buffer: How far, in seconds, a producer may be ahead of what is played, 0.02 to 1;
             rounded to 10 ms. One that runs ahead, as text-to-speech does, has that much to get over
             a hiccup, and loses nothing. One in real time, as a relay is, is told apart by being
@@ -145,6 +163,11 @@ def open_livekit(
             tries; 0 turns it off.
         listener_timeout: How long the first frame waits for somebody who listens, in seconds.
         drain_timeout: How long, on a normal exit, accepted sound may take to be played.
+        leave_when_alone: How long, in seconds, after the last of those who are heard has left the
+            session ends, as by a hang-up. None: it stays.
+        preconnect: Whether what LiveKit's clients have recorded before they were heard (their
+            pre-connect buffer, which they send to agents) comes first in rx. What browsers send
+            takes the extra `preconnect`, which is PyAV.
         send: False to receive only.
         rtc_config: The SDK's `rtc.RtcConfiguration`.
         encryption: The SDK's `rtc.E2EEOptions`.
@@ -171,11 +194,16 @@ def open_livekit(
         frame_size=frame_size,
         receive_buffer=receive_buffer,
         max_delay=max_delay,
+        participant=participant,
+        sources=sources,
+        mix=mix,
         send_buffer=send_buffer,
         connect_timeout=connect_timeout,
         rejoin_timeout=rejoin_timeout,
         listener_timeout=listener_timeout,
         drain_timeout=drain_timeout,
+        leave_when_alone=leave_when_alone,
+        preconnect=preconnect,
         send=send,
         rtc_config=rtc_config,
         encryption=encryption,
@@ -194,10 +222,15 @@ def attach_room(
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
+    participant: ParticipantFilter = None,
+    sources: str | Iterable[str] = "microphone",
+    mix: bool = True,
     send_buffer: float = 0.2,
     connect_timeout: float = 10.0,
     listener_timeout: float = 10.0,
     drain_timeout: float = 5.0,
+    leave_when_alone: float | None = None,
+    preconnect: bool = False,
     send: bool = True,
     publish_options: Any = None,
 ) -> OpenSession:
@@ -213,10 +246,15 @@ def attach_room(
         frame_size: See there.
         receive_buffer: See there.
         max_delay: See there.
+        participant: See there.
+        sources: See there.
+        mix: See there.
         send_buffer: See there.
         connect_timeout: For publishing, in seconds.
         listener_timeout: See there.
         drain_timeout: See there.
+        leave_when_alone: See there.
+        preconnect: See there.
         send: See there.
         publish_options: See there.
 
@@ -234,10 +272,15 @@ def attach_room(
         frame_size=frame_size,
         receive_buffer=receive_buffer,
         max_delay=max_delay,
+        participant=participant,
+        sources=sources,
+        mix=mix,
         send_buffer=send_buffer,
         connect_timeout=connect_timeout,
         listener_timeout=listener_timeout,
         drain_timeout=drain_timeout,
+        leave_when_alone=leave_when_alone,
+        preconnect=preconnect,
         send=send,
         publish_options=publish_options,
     )
@@ -281,4 +324,7 @@ def open_loopback(
         send_buffer=send_buffer,
         drain_timeout=drain_timeout,
     )
-    return OpenSession(LoopbackLink, options)
+    echo = Participant("loopback")
+    return OpenSession(
+        lambda log: MemberLink(Company("no room"), echo, options, log, echo=True), options
+    )

@@ -5,7 +5,8 @@ long. A bound on age and not on content: after a stall of the event loop everyth
 meanwhile arrives at once, and a consumer that is fast must lose nothing of it.
 
 A consumer that is not fast, as it sends on in real time what it receives, would stay that late for
-ever. It shows: the sound that waits never falls below `max_delay`. Then all but the newest is shed.
+ever. It shows: it reads all the time, and the sound that waits never falls below `max_delay`. Then
+all but the newest is shed. (One that does not read is away, and may be fast when it is back.)
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ MAX_CONTENT = 30.0
 # Dropping replaces the head of the queue, so that it can tell what is missing: done for every
 # frame it would cost 57 us each time, and more with many speakers. So a tenth goes at once.
 SLACK = 0.1
-# Whoever has not caught up within this long, in seconds, never will.
+# Whoever has not caught up within this long, in seconds, never will. Whoever has not read for that
+# long, or two frames, is away; one that reads in pieces is not.
 MIN_STANDING = 1.0
+AWAY = 0.5
 # The crossfade from what was last heard to what is next; shorter is a click, longer an echo.
 FADE = 0.01
 
@@ -39,7 +42,7 @@ FADE = 0.01
 class _Waiting(NamedTuple):
     since: float
     duration: float
-    track: str | None
+    lane: str | None
 
 
 class FrameQueue:
@@ -47,23 +50,31 @@ class FrameQueue:
 
     Args:
         max_age: How long a frame may wait, in seconds.
-        max_delay: How much sound of a track may wait all the time, in seconds; None: any.
+        max_delay: How much sound may wait all the time, in seconds; None: any.
         log: The session's.
+        name: What it is, for the log.
+
+    Frames that are heard one after the other are in one lane; those of several speakers who are
+    told apart, in several.
     """
 
-    def __init__(self, max_age: float, max_delay: float | None, log: SessionLog) -> None:
+    def __init__(
+        self, max_age: float, max_delay: float | None, log: SessionLog, name: str = "rx"
+    ) -> None:
         self._max_age = max_age
         self._max_delay = math.inf if max_delay is None else max_delay
         self._log = log
+        self._name = name
         send, receive = anyio.create_memory_object_stream[AudioFrame](math.inf)
         self._send = send
         self._own = receive.clone()
         self.rx: MemoryObjectReceiveStream[AudioFrame] = receive
         self._waiting: deque[_Waiting] = deque()
-        self._content: defaultdict[str | None, float] = defaultdict(float)  # seconds, by track
+        self._content: defaultdict[str | None, float] = defaultdict(float)  # seconds, by lane
         self._lost: defaultdict[str | None, float] = defaultdict(float)
         self._behind = False
         self._standing_since = 0.0
+        self._read_at = -math.inf  # never
         self.frames_dropped = 0
         self.seconds_dropped = 0.0
         self.seconds_shed = 0.0
@@ -74,28 +85,26 @@ class FrameQueue:
 
     @property
     def seconds_waiting(self) -> float:
-        """The sound that waits, of all tracks."""
+        """The sound that waits, of all lanes."""
         self._forget_taken()
         return sum(self._content.values())
 
     @property
     def delay(self) -> float:
-        """The sound that waits, of the track of which most does: how late a reader hears it."""
+        """The sound that waits, of the lane in which most does: how late a reader hears it."""
         self._forget_taken()
         return max(self._content.values(), default=0.0)
 
-    def put(self, frame: AudioFrame) -> None:
+    def put(self, frame: AudioFrame, lane: str | None = None) -> None:
         """Adds a frame; drops the oldest where they have waited for too long, or too many stand."""
         now = time.monotonic()
-        if self.delay < self._max_delay:
+        if self.delay < self._max_delay or now - self._read_at > max(AWAY, 2 * frame.duration):
             self._standing_since = now
         if not self._waiting:
             self._behind = False
-        if lost := self._lost.pop(frame.track_sid, 0.0):
-            frame = attrs.evolve(frame, lost=frame.lost + lost)
-        self._send.send_nowait(frame)
-        self._waiting.append(_Waiting(now, frame.duration, frame.track_sid))
-        self._content[frame.track_sid] += frame.duration
+        self._send.send_nowait(self._told(frame, lane))
+        self._waiting.append(_Waiting(now, frame.duration, lane))
+        self._content[lane] += frame.duration
         if now - self._standing_since >= max(self._max_age, MIN_STANDING):
             self._shed(now)
         elif now - self._waiting[0].since > self._max_age or self.seconds_waiting > MAX_CONTENT:
@@ -108,65 +117,73 @@ class FrameQueue:
 
     def _forget_taken(self) -> None:
         used = self._own.statistics().current_buffer_used
+        if len(self._waiting) > used:
+            self._read_at = time.monotonic()
         while len(self._waiting) > used:
             self._forget(self._waiting.popleft())
 
     def _forget(self, taken: _Waiting) -> None:
-        self._content[taken.track] -= taken.duration
-        if self._content[taken.track] < taken.duration / 2:  # nothing, but for rounding
-            del self._content[taken.track]
+        self._content[taken.lane] -= taken.duration
+        if self._content[taken.lane] < taken.duration / 2:  # nothing, but for rounding
+            del self._content[taken.lane]
 
     # Both take out and put back in one synchronous step; a buffer that is not empty has no waiter.
 
     def _drop(self, now: float) -> None:
         """Drops the oldest."""
-        self._tell("rx was not read for %.1f s, dropping the oldest", self._max_age)
+        hint = "" if self._read_at > 0 else "; close it where it is not needed"
+        self._tell(f"%s was not read for %.1f s, dropping the oldest{hint}", self._max_age)
         max_age, max_content = self._max_age * (1 - SLACK), MAX_CONTENT * (1 - SLACK)
         while len(self._waiting) > 1 and (
             now - self._waiting[0].since > max_age or self.seconds_waiting > max_content
         ):
-            self._forget(self._waiting[0])
-            self._waiting.popleft()
-            self._lose(self._own.receive_nowait())
-        for frame in [self._own.receive_nowait() for _ in self._waiting]:
-            lost = self._lost.pop(frame.track_sid, 0.0)
-            self._send.send_nowait(attrs.evolve(frame, lost=frame.lost + lost) if lost else frame)
+            dropped = self._waiting.popleft()
+            self._forget(dropped)
+            self._lose(self._own.receive_nowait(), dropped.lane)
+        for waiting, frame in [(each, self._own.receive_nowait()) for each in self._waiting]:
+            self._send.send_nowait(self._told(frame, waiting.lane))
 
     def _shed(self, now: float) -> None:
-        """Keeps the newest frame of each track, which the reader hears after a crossfade."""
+        """Keeps the newest frame of each lane, which the reader hears after a crossfade."""
         self._standing_since = now
         newest: dict[str | None, AudioFrame] = {}
         oldest: dict[str | None, AudioFrame] = {}
         before = self.seconds_dropped
-        for _ in range(len(self._waiting)):
+        for waiting in self._waiting:
             frame = self._own.receive_nowait()
-            oldest.setdefault(frame.track_sid, frame)
-            if (older := newest.pop(frame.track_sid, None)) is not None:
-                self._lose(older)
-            newest[frame.track_sid] = frame
+            oldest.setdefault(waiting.lane, frame)
+            if (older := newest.pop(waiting.lane, None)) is not None:
+                self._lose(older, waiting.lane)
+            newest[waiting.lane] = frame
         shed = self.seconds_dropped - before
         self.seconds_shed += shed
-        self._tell("rx is read in real time but late: %.2f s shed", shed)
-        since = {waiting.track: waiting.since for waiting in self._waiting}
+        self._tell("%s is read in real time but late: %.2f s shed", shed)
+        since = {waiting.lane: waiting.since for waiting in self._waiting}
         self._waiting.clear()
         self._content.clear()
-        for track, frame in newest.items():
-            if (lost := self._lost.pop(track, 0.0)) > 0.0:
-                data = _blend(oldest[track], frame)
-                frame = attrs.evolve(frame, data=data, lost=frame.lost + lost)  # noqa: PLW2901
-            self._send.send_nowait(frame)
-            self._waiting.append(_Waiting(since[track], frame.duration, track))
-            self._content[track] = frame.duration
+        for lane, frame in newest.items():
+            if lane in self._lost:
+                blended = attrs.evolve(frame, data=_blend(oldest[lane], frame))
+                self._send.send_nowait(self._told(blended, lane))
+            else:
+                self._send.send_nowait(frame)
+            self._waiting.append(_Waiting(since[lane], frame.duration, lane))
+            self._content[lane] = frame.duration
 
-    def _lose(self, frame: AudioFrame) -> None:
-        self._lost[frame.track_sid] += frame.lost + frame.duration
+    def _told(self, frame: AudioFrame, lane: str | None) -> AudioFrame:
+        """Has the frame tell what is missing before it."""
+        lost = self._lost.pop(lane, 0.0)
+        return attrs.evolve(frame, lost=frame.lost + lost) if lost else frame
+
+    def _lose(self, frame: AudioFrame, lane: str | None) -> None:
+        self._lost[lane] += frame.lost + frame.duration
         self.frames_dropped += 1
         self.seconds_dropped += frame.duration
 
     def _tell(self, message: str, seconds: float) -> None:
         if not self._behind:
             self._behind = True
-            self._log.warning(message, seconds)
+            self._log.warning(message, self._name, seconds)
 
 
 def _blend(old: AudioFrame, new: AudioFrame) -> bytes:

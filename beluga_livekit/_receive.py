@@ -1,151 +1,193 @@
-"""From tracks to rx: a reader for each track, and silence where there is none."""
+"""From tracks to listeners: each wanted track is subscribed to and read once, for all of them."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import aclosing
+from typing import Any
 
 import anyio
-import numpy as np
 from anyio.abc import TaskGroup, TaskStatus
 
 from . import _rtc
-from ._config import SessionOptions
-from ._converter import Converter, Framer
-from ._frame import AudioFrame
+from ._config import ListenOptions, SessionOptions
+from ._listener import Listener
 from ._log import SessionLog
 from ._mixer import Samples
-from ._queue import FrameQueue
+from ._preconnect import Preconnect
+from ._roster import Roster, Track
 
 __all__ = ["Receiver"]
 
-# Whoever asks for frames as short as this, in seconds, wants them as soon as they are there: the
-# track is read in halves of a wire frame then, which comes 10 ms sooner and costs more CPU.
-SHORT = 0.01
+# Of one participant no more tracks than this are heard at a time; people have one microphone. Each
+# costs CPU, and with a hundred of them the SDK delivers nobody's sound in time.
+MAX_TRACKS = 8
+
+
+class _Reader:
+    """Who hears a track that is being read."""
+
+    def __init__(self) -> None:
+        self.stopped = anyio.CancelScope()
+        self.listeners: list[Listener] = []
 
 
 class Receiver:
-    """Reads the tracks that it is told of and puts their sound into `queue`.
+    """Has what is wanted of the roster's tracks subscribed to and read.
 
-    A reader never waits for the user. Once something was heard rx goes on, in real time, until
-    the session ends: a track that is muted or has nothing to say delivers silence by itself (50
-    frames a second of zeros; measured with livekit-server 1.13), and while there is no track at
-    all the receiver does.
+    What is done follows from two things at any time, the roster and the listeners: `update` looks
+    at both and begins and ends what has to be. A reader never waits for the user.
+
+    Args:
+        options: The session's.
+        roster: Who is there.
+        log: The session's.
     """
 
-    def __init__(self, options: SessionOptions, log: SessionLog) -> None:
-        self._options = options
+    def __init__(self, options: SessionOptions, roster: Roster, log: SessionLog) -> None:
+        self.roster = roster
+        self.preconnect = Preconnect(log) if options.preconnect else None
         self._log = log
-        self.queue = FrameQueue(options.receive_buffer, options.max_delay, log)
-        self._readers: dict[str, anyio.CancelScope] = {}  # by track SID
-        self._heard: set[str] = set()  # the tracks of them that have delivered sound
         self._tasks: TaskGroup | None = None
-        self._heard_until: float | None = None  # time.monotonic() at the end of the last frame
-        self._changed = anyio.Event()
-        self.abandoned = anyio.Event()
-        """Set when the last clone of rx has been closed."""
-        self.frames_received = 0
-        self.seconds_received = 0.0
+        self._listeners: list[Listener] = []
+        self._readers: dict[tuple[str, int], _Reader] = {}  # by track SID and milliseconds
+        self._introduced: dict[str, anyio.Event] = {}  # whose recordings have been given
+        self._closed = False
+        self.wanted: Collection[str] = ()
+        """The SIDs of the tracks that somebody wants to hear."""
+        self.subscribe: Callable[[], None] | None = None
+        """Called when that has changed, or whom it is about."""
+        self.rx = self.listen(options, "rx")
+        roster.on_change = self.update
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Reads until cancelled; from the moment it has started, `start` can be called."""
+        """Reads until cancelled."""
         try:
             async with anyio.create_task_group() as self._tasks:
+                for listener in self._listeners:
+                    self._tasks.start_soon(listener.fill_silence)
                 task_status.started()
-                await self._fill_silence()
+                await anyio.sleep_forever()
         finally:
             self._tasks = None
 
-    def start(self, track: _rtc.Track, sid: str, participant: str, num_channels: int) -> None:
-        """Begins to read a track, if `run` runs; a second time under one SID does nothing."""
-        if self._tasks is None or sid in self._readers or self.abandoned.is_set():
-            return
-        stopped = self._readers[sid] = anyio.CancelScope()
-        self._tasks.start_soon(self._read, stopped, track, sid, participant, num_channels)
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Starts a task that ends with the session."""
+        if self._tasks is not None:
+            self._tasks.start_soon(function, *args)
 
-    def stop(self, sid: str) -> None:
-        """Stops reading a track, if it is read."""
-        if sid in self._readers:
-            self._readers[sid].cancel()
-            self._forget(sid)
+    def listen(self, options: ListenOptions, name: str) -> Listener:
+        """Returns a new listener; once the session has ended, one that has ended."""
+        listener = Listener(options, self._log, name)
+        if self._closed:
+            listener.close()
+            return listener
+        self._listeners.append(listener)
+        self.start_soon(listener.fill_silence)
+        self.update()
+        return listener
 
-    def stop_all(self) -> None:
-        """Stops reading all tracks; from there `queue` gets silence."""
-        for sid in list(self._readers):
-            self.stop(sid)
+    def drop(self, listener: Listener) -> None:
+        """Ends a listener; what waits in it can still be read."""
+        if listener in self._listeners:
+            listener.close()
+            self._listeners.remove(listener)
+            self.update()
 
     def close(self) -> None:
-        self.queue.close()
+        """Ends all listeners, those to come too."""
+        self._closed = True
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
-    async def _read(
-        self,
-        stopped: anyio.CancelScope,
-        track: _rtc.Track,
-        sid: str,
-        participant: str,
-        num_channels: int,
-    ) -> None:
-        options = self._options
-        converter = Converter(options.sample_rate, options.num_channels)
-        framer = Framer(options.samples_per_frame)
-        # Half a frame would only wait for its other half.
-        short = options.samples_per_frame / options.sample_rate <= SHORT
-        wire_ms = _rtc.WIRE_FRAME_MS // 2 if short else _rtc.WIRE_FRAME_MS
-        now = time.monotonic()
-        try:
-            with stopped:
-                async with aclosing(_rtc.read_track(track, num_channels, wire_ms)) as wire_frames:
-                    async for samples in wire_frames:
-                        now = time.monotonic()
-                        if self._readers.get(sid) is stopped and sid not in self._heard:
-                            self._heard.add(sid)
-                            self._changed.set()
-                        for cut in framer.push(converter.push(samples, _rtc.WIRE_RATE)):
-                            self._deliver(cut, now, participant, sid)
-        except Exception:  # noqa: BLE001 - one bad track must not take the others' sound away
-            self._log.exception("track %s of %r could not be read", sid, participant)
-        if stopped.cancelled_caught and (converter.holds_sound or framer.held):
-            rest = framer.push(converter.finish())
-            if framer.held:
-                rest.append(framer.take(options.samples_per_frame))
-            for cut in rest:
-                self._deliver(cut, now, participant, sid)
-        if self._readers.get(sid) is stopped:
-            self._forget(sid)
+    def update(self) -> None:
+        """Subscribes to, and reads, what is wanted now, and nothing else."""
+        for listener in [each for each in self._listeners if not each.is_wanted]:
+            listener.close()
+            self._listeners.remove(listener)
+        for identity in self._introduced.keys() - self.roster.participants.keys():
+            del self._introduced[identity]
+        wanted = self._wanted()
+        self.wanted = wanted.keys()
+        if self.subscribe is not None:
+            self.subscribe()
+        reading: defaultdict[tuple[str, int], list[Listener]] = defaultdict(list)
+        for sid, listeners in wanted.items():
+            if self.roster.tracks[sid].audio is not None:
+                for listener in listeners:
+                    reading[sid, listener.wire_ms].append(listener)
+        for key, reader in list(self._readers.items()):
+            for listener in reader.listeners:
+                if listener not in reading.get(key, ()):
+                    listener.lose(key[0])
+            reader.listeners = reading.get(key, [])
+            if not reader.listeners:
+                reader.stopped.cancel()
+                del self._readers[key]
+        for key in reading.keys() - self._readers.keys():
+            if self._tasks is not None:
+                reader = self._readers[key] = _Reader()
+                reader.listeners = reading[key]
+                self._tasks.start_soon(self._read, reader, self.roster.tracks[key[0]], key[1])
 
-    def _forget(self, sid: str) -> None:
-        del self._readers[sid]
-        self._heard.discard(sid)
-        self._changed.set()
+    def _wanted(self) -> dict[str, list[Listener]]:
+        """Returns who wants to hear which tracks, by SID."""
+        wanted: defaultdict[str, list[Listener]] = defaultdict(list)
+        for listener in self._listeners:
+            of: Counter[str] = Counter()
+            for track in self.roster.tracks.values():
+                participant = self.roster.participants[track.participant]
+                if of[track.participant] < MAX_TRACKS and listener.options.wants(
+                    participant, track.source
+                ):
+                    of[track.participant] += 1
+                    wanted[track.sid].append(listener)
+        return wanted
 
-    def _deliver(
-        self, samples: Samples, now: float, participant: str | None, sid: str | None
-    ) -> None:
-        if not self.queue.has_reader:
-            self.abandoned.set()
+    async def _read(self, reader: _Reader, track: Track, wire_ms: int) -> None:
+        if reader.stopped.cancel_called:  # before it began: the track may be gone
             return
-        frame = AudioFrame(
-            samples.tobytes(),
-            self._options.sample_rate,
-            self._options.num_channels,
-            participant=participant,
-            track_sid=sid,
-            timestamp=now,
-        )
-        self.frames_received += 1
-        self.seconds_received += frame.duration
-        self._heard_until = now + frame.duration
-        self.queue.put(frame)
+        try:
+            with reader.stopped:
+                wire_frames = _rtc.read_track(track.audio, track.num_channels, wire_ms)
+                async with aclosing(wire_frames):
+                    await self._hear(reader, track, wire_frames)
+        except Exception:  # noqa: BLE001 - one bad track must not take the others' sound away
+            self._log.exception("track %s of %r could not be read", track.sid, track.participant)
+        for listener in reader.listeners:  # there are some only if it has ended by itself
+            listener.lose(track.sid)
 
-    async def _fill_silence(self) -> None:
-        size, channels = self._options.samples_per_frame, self._options.num_channels
-        silence = np.zeros(size if channels == 1 else (size, channels), np.int16)
-        while not self.abandoned.is_set():
-            self._changed = anyio.Event()
-            if self._heard or self._heard_until is None:
-                await self._changed.wait()
-                continue
-            with anyio.move_on_after(self._heard_until - time.monotonic()):
-                await self._changed.wait()
-                continue
-            self._deliver(silence, self._heard_until, None, None)
+    async def _hear(
+        self, reader: _Reader, track: Track, wire_frames: AsyncIterator[Samples]
+    ) -> None:
+        held_up = 0.0  # seconds of what was said while what was said before was waited for
+        introduced = False
+        async for samples in wire_frames:
+            now = time.monotonic()
+            if not introduced and track.has_preconnect and self.preconnect is not None:
+                await self._introduce(self.preconnect, track)
+                held_up = time.monotonic() - now
+            introduced = True
+            for listener in reader.listeners:
+                listener.hear(track, samples, now, apart=held_up > 0)
+            held_up -= len(samples) / _rtc.WIRE_RATE
+            if not all(listener.is_wanted for listener in reader.listeners):
+                self.update()
+
+    async def _introduce(self, preconnect: Preconnect, track: Track) -> None:
+        """Has all who listen to a participant hear what was said before they could, once."""
+        if (given := self._introduced.get(track.participant)) is not None:
+            await given.wait()
+            return
+        given = self._introduced[track.participant] = anyio.Event()
+        try:
+            sound = await preconnect.sound_of(track.sid, track.participant)
+            for (sid, _), reader in self._readers.items():
+                for listener in reader.listeners if sid == track.sid else ():
+                    for samples in sound:
+                        listener.hear(track, samples, time.monotonic(), apart=True)
+        finally:
+            given.set()

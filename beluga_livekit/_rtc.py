@@ -19,32 +19,39 @@ from ._errors import (
     ConfigError,
     ConnectError,
     DisconnectReason,
+    LiveKitError,
     display_url,
     scrub,
 )
 from ._mixer import Samples
+from ._people import Participant, ParticipantKind, TrackSource
 
 __all__ = [
     "WIRE_FRAME",
     "WIRE_RATE",
+    "LocalTrack",
     "Publication",
     "RemotePublication",
     "Room",
     "Track",
     "check_options",
     "check_room",
+    "describe",
+    "has_preconnect",
     "heard_channels",
     "is_away",
-    "is_heard",
     "is_over",
     "join",
     "leave",
     "local_track",
     "may_publish",
+    "mute",
     "new_room",
+    "press",
     "publish",
     "read_track",
     "reason_of",
+    "source_of",
     "unpublish",
     "wire_channels",
 ]
@@ -60,12 +67,15 @@ WIRE_FRAME = WIRE_RATE * WIRE_FRAME_MS // 1000
 # The longest that leaving, unpublishing and closing a track may take: each is a few
 # milliseconds, but none of them is bounded by the SDK, and unpublishing was seen to never answer.
 LEAVE_TIMEOUT = 5.0
+PRESS_TIMEOUT = 5.0  # while it reconnects the SDK takes up to 24 s to say no
 CLOSE_TIMEOUT = 2.0
 
-# LiveKit's AudioTrackFeature.TF_STEREO, a name that the SDK does not export.
+# LiveKit's AudioTrackFeature, names that the SDK does not export.
 TF_STEREO = 0
+TF_PRECONNECT_BUFFER = 6
 
 Room = rtc.Room
+LocalTrack = rtc.LocalAudioTrack
 Track = rtc.LocalAudioTrack | rtc.RemoteAudioTrack
 Publication = rtc.LocalTrackPublication
 RemotePublication = rtc.RemoteTrackPublication
@@ -228,10 +238,60 @@ async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> N
             _log.debug("livekit: unpublishing: %s", scrub(str(error)))
 
 
-def is_heard(publication: rtc.RemoteTrackPublication) -> bool:
-    """Whether a publication is somebody's voice: audio, but not that of a shared screen."""
-    audio = publication.kind == rtc.TrackKind.KIND_AUDIO
-    return audio and publication.source != rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO
+def mute(track: LocalTrack, muted: bool) -> None:
+    """Mutes a published track, or no longer."""
+    (track.mute if muted else track.unmute)()
+
+
+async def press(room: rtc.Room, code: int, digit: str) -> None:
+    """Tells the room of a key of a telephone.
+
+    Raises:
+        LiveKitError: The SDK did not send it, or not within `PRESS_TIMEOUT`.
+    """
+    why = f"no answer within {PRESS_TIMEOUT:g} s"
+    with anyio.move_on_after(PRESS_TIMEOUT):
+        try:
+            await room.local_participant.publish_dtmf(code=code, digit=digit)
+        except rtc.participant.PublishDTMFError as error:
+            why = scrub(error.message)
+        else:
+            return
+    raise LiveKitError(f"livekit: cannot send {digit!r}: {why}")
+
+
+_KINDS = {
+    value: ParticipantKind(name.removeprefix("PARTICIPANT_KIND_").lower())
+    for name, value in rtc.ParticipantKind.items()
+    if name.removeprefix("PARTICIPANT_KIND_") in ParticipantKind.__members__
+}
+
+
+def describe(
+    participant: rtc.LocalParticipant | rtc.RemoteParticipant, *, is_self: bool = False
+) -> Participant:
+    """Returns who that is; of a kind that is newer than we are, STANDARD."""
+    return Participant(
+        participant.identity,
+        participant.name,
+        _KINDS.get(participant.kind, ParticipantKind.STANDARD),
+        participant.attributes,
+        participant.metadata,
+        is_self,
+    )
+
+
+def source_of(publication: rtc.RemoteTrackPublication) -> TrackSource | None:
+    """Returns what sound a publication is, or None where it is none."""
+    if publication.kind != rtc.TrackKind.KIND_AUDIO:
+        return None
+    if publication.source == rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO:
+        return TrackSource.SCREEN_SHARE_AUDIO
+    return TrackSource.MICROPHONE
+
+
+def has_preconnect(publication: rtc.RemoteTrackPublication) -> bool:
+    return TF_PRECONNECT_BUFFER in publication.audio_features
 
 
 def heard_channels(publication: rtc.RemoteTrackPublication) -> int:

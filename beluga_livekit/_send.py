@@ -80,6 +80,8 @@ class Sender:
         self._silent = anyio.Event()  # the pump has nothing in hand and waits for `_resumed`
         self._resumed = anyio.Event()
         self._played_out = False
+        self.muted = False
+        """Whether what is played is to be muted, in this room and the next."""
         self.over = anyio.Event()
         """Set when nothing will be played any more."""
 
@@ -192,6 +194,8 @@ class Sender:
             await self._line_up(turn)
             turn.finish()
             await self._until_played(turn)
+        if not turn.complete and turn.interrupted_at is None:
+            raise self._why()
 
     async def interrupt(self) -> None:
         """Falls silent: what was sent and what is played before this returns is dropped."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any, Unpack
+
 import anyio
 import attrs
 from anyio.abc import ObjectStream
@@ -9,8 +12,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from . import _rtc
 from ._background import CLOSED, Background
-from ._errors import DisconnectReason
-from ._frame import AudioFrame
+from ._config import EachKeywords, ListenKeywords, check_names
+from ._dtmf import GAP, codes_of
+from ._each import ParticipantStream, serve_each
+from ._errors import ConfigError, DisconnectReason
+from ._events import Event
+from ._frame import AudioFrame, is_number
+from ._people import Participant, ParticipantFilter, check_filter, is_wanted
 from ._playout import Playable, Playout, frames_of
 from ._tx import SendStream
 
@@ -27,9 +35,9 @@ class SessionStatistics:
         frames_dropped: Frames dropped because rx was not read in time.
         seconds_dropped: Their sound.
         seconds_shed: Of it, what was shed so that a reader in real time is no longer late.
-        seconds_waiting: Sound waiting in rx, of all tracks.
-        receive_delay: Sound waiting in rx, in seconds, of the track of which most does: how late
-            a reader is at this moment.
+        seconds_waiting: Sound waiting in rx.
+        receive_delay: How late a reader of rx is at this moment, in seconds: with `mix=False` that
+            is the sound of the speaker of whom most waits.
         seconds_sent: Sound handed to the SDK, padding included.
         seconds_shed_sending: Sound that was shed before that, so that a producer in real time is no
             longer late.
@@ -54,13 +62,14 @@ class LiveKitSession(
     """A pair of streams, `rx, tx = session`, and one stream of both directions.
 
     What arrives and what is sent are `AudioFrame`s. The session is open inside the `async with`
-    of `open_livekit` or `open_loopback`; later, all of it raises `anyio.ClosedResourceError`.
+    of `open_livekit`, `attach_room`, `open_loopback` or `LoopbackRoom.open`; later, all of it
+    raises `anyio.ClosedResourceError`.
     """
 
     _background: Background
 
     def __new__(cls, background: Background) -> LiveKitSession:
-        self = super().__new__(cls, (background.receiver.queue.rx, background.sender.tx))
+        self = super().__new__(cls, (background.receiver.rx.queue.rx, background.sender.tx))
         self._background = background
         return self
 
@@ -88,16 +97,15 @@ class LiveKitSession(
         return self._background.options.sample_rate, self._background.options.num_channels
 
     def statistics(self) -> SessionStatistics:
-        """Returns the counters of this moment; they stay readable after the session."""
-        receiver, sender = self._background.receiver, self._background.sender
+        rx, sender = self._background.receiver.rx, self._background.sender
         return SessionStatistics(
-            frames_received=receiver.frames_received,
-            seconds_received=receiver.seconds_received,
-            frames_dropped=receiver.queue.frames_dropped,
-            seconds_dropped=receiver.queue.seconds_dropped,
-            seconds_shed=receiver.queue.seconds_shed,
-            seconds_waiting=receiver.queue.seconds_waiting,
-            receive_delay=receiver.queue.delay,
+            frames_received=rx.frames_received,
+            seconds_received=rx.seconds_received,
+            frames_dropped=rx.queue.frames_dropped,
+            seconds_dropped=rx.queue.seconds_dropped,
+            seconds_shed=rx.queue.seconds_shed,
+            seconds_waiting=rx.queue.seconds_waiting,
+            receive_delay=rx.queue.delay,
             seconds_sent=sender.seconds_sent,
             seconds_shed_sending=sender.seconds_shed,
             seconds_queued=sender.seconds_queued,
@@ -158,6 +166,143 @@ class LiveKitSession(
         self._check_open()
         await self._background.sender.wait_for_playout()
 
+    async def mute(self) -> None:
+        """Mutes our track: what is sent goes on being taken in real time, and nobody hears it.
+
+        Raises:
+            anyio.ClosedResourceError: The session is closed, or may not send.
+            DisconnectedError: It has ended.
+        """
+        self._check_sends()
+        self._background.link.mute(True)
+
+    async def unmute(self) -> None:
+        """Lets our track be heard again.
+
+        Raises:
+            anyio.ClosedResourceError: The session is closed, or may not send.
+            DisconnectedError: It has ended.
+        """
+        self._check_sends()
+        self._background.link.mute(False)
+
+    async def send_dtmf(self, digits: str) -> None:
+        """Presses keys of a telephone, one after the other.
+
+        Args:
+            digits: "0" to "9", "*", "#", "A" to "D".
+
+        Raises:
+            ConfigError: Others.
+            LiveKitError: The SDK could not send them.
+            anyio.ClosedResourceError: The session is closed.
+            DisconnectedError: It has ended.
+        """
+        codes = codes_of(digits)
+        for number, (code, digit) in enumerate(codes):
+            if number:
+                await anyio.sleep(GAP)
+            self._check_connected()
+            await self._background.link.press(code, digit)
+
+    def events(self) -> MemoryObjectReceiveStream[Event]:
+        """Returns a stream of what happens in the room: `async with session.events() as events`.
+
+        It begins with who and what is there already, tells what happens from the moment of this
+        call, in order, and ends with `Disconnected` where the session does. That somebody has left
+        is told when they are not back within a quarter of a second, or within ten after a
+        reconnect of ours. Of more than a thousand events that nobody reads the oldest are dropped,
+        and one `EventsDropped` says how many.
+
+        Raises:
+            anyio.ClosedResourceError: The session is closed.
+        """
+        self._check_open()
+        return self._background.roster.events()
+
+    def listen(self, **keywords: Unpack[ListenKeywords]) -> MemoryObjectReceiveStream[AudioFrame]:
+        """Returns another stream of what is heard: `async with session.listen() as frames`.
+
+        It has its own buffer, and is independent of rx: for a recorder beside a transcriber. A
+        track that several streams hear is subscribed to and read once.
+
+        Args:
+            **keywords: Any of `sample_rate`, `num_channels`, `frame_size`, `receive_buffer`,
+                `max_delay`, `participant`, `sources` and `mix`, as for `open_livekit`. What is not
+                given is as the session has it.
+
+        Returns:
+            A stream as rx is. It ends with the session; closing it is yours to do.
+
+        Raises:
+            ConfigError: An argument is wrong.
+            anyio.ClosedResourceError: The session is closed.
+        """
+        self._check_open()
+        options = self._background.options.but(**keywords)
+        return self._background.receiver.listen(options, "what listen() gave").queue.rx
+
+    async def for_each_participant(
+        self,
+        handler: Callable[[ParticipantStream], Awaitable[Any]],
+        *,
+        grace: float = 5.0,
+        **keywords: Unpack[EachKeywords],
+    ) -> None:
+        """Calls `handler` with a stream for each wanted participant's track, until the end.
+
+        For those who are there and those to come, each in a task of its own, in one task group: a
+        handler that raises ends the others, and leaves this as a task group would. A stream goes on
+        through mutes, new tracks and reconnects, with silence; it ends when its participant has
+        been away for `grace` seconds, or the session ends, and is closed when its handler returns.
+        One whose handler has returned is served again when they have been away that long, and are
+        back. Returns when the session has ended and all handlers have returned; rx goes on beside
+        it.
+
+        Args:
+            handler: Takes a `ParticipantStream`.
+            grace: How long somebody who has left may take to come back, in seconds.
+            **keywords: As for `listen`, but for `mix`: several tracks that somebody publishes of
+                one source are one stream.
+
+        Raises:
+            ConfigError: An argument is wrong.
+            anyio.ClosedResourceError: The session is closed.
+        """
+        self._check_open()
+        check_names(keywords, EachKeywords.__annotations__.keys())
+        if not callable(handler):
+            raise TypeError(f"the handler must be callable, got {type(handler).__name__}")
+        if not (is_number(grace) and grace >= 0):
+            raise ConfigError(f"grace must be 0 or more seconds, got {grace!r}")
+        options = self._background.options.but(**keywords)
+        await serve_each(self._background.receiver, handler, options, grace)
+
+    async def wait_for_participant(self, participant: ParticipantFilter = None) -> Participant:
+        """Waits until somebody who is wanted is there, and a phone that is called has answered.
+
+        Args:
+            participant: Who, as for `open_livekit`; None: as the session has it.
+
+        Returns:
+            The first of them.
+
+        Raises:
+            ConfigError: An argument is wrong.
+            anyio.ClosedResourceError: The session is closed.
+            DisconnectedError: It has ended.
+        """
+        self._check_open()
+        roster, wanted = self._background.roster, self._background.options.participant
+        if participant is not None:
+            wanted = check_filter(participant)
+        while True:
+            self._check_connected()
+            for there in roster.present():
+                if there.has_answered and is_wanted(there, wanted):
+                    return there
+            await roster.wait_until_changed()
+
     async def receive(self) -> AudioFrame:
         """Receives a frame, as `rx.receive()` does."""
         self._check_open()
@@ -175,6 +320,15 @@ class LiveKitSession(
     async def aclose(self) -> None:
         """Plays out what was accepted, leaves the room and closes the streams."""
         await self._background.leave(play_out=True)
+
+    def _check_sends(self) -> None:
+        if self._background.link.receives_only:
+            raise self._background.why()
+        self._check_connected()
+
+    def _check_connected(self) -> None:
+        if self._background.closed or self._background.roster.ended:
+            raise self._background.why()
 
     def _check_open(self) -> None:
         if self._background.closed:

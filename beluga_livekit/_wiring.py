@@ -1,10 +1,9 @@
-"""What happens in one room, told to the two ends of a session; and its microphone there."""
+"""What happens in one room, told to the roster and to the sender; and its microphone there."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +14,10 @@ from ._config import SessionOptions
 from ._errors import DisconnectReason
 from ._log import SessionLog
 from ._receive import Receiver
+from ._roster import Roster, Track
 from ._send import Sender
 
 __all__ = ["Wiring"]
-
-# Of one participant no more tracks than this are heard at a time; people have one microphone. Each
-# costs CPU, and with a hundred of them the SDK delivers nobody's sound in time.
-MAX_TRACKS = 8
 
 # Left in the middle of a reconnect, the SDK completes it natively and leaves a participant behind
 # for 17 s. A server that lives takes 0.2 s to answer.
@@ -34,11 +30,11 @@ LATE = 0.5
 
 
 class Wiring:
-    """Ties a room to a receiver and a sender, from its making until `undo`.
+    """Ties a room to a roster and a sender, from its making until `undo`.
 
     Args:
         room: Connected, or about to be.
-        receiver: Is told which tracks to read.
+        receiver: Says which tracks to subscribe to; its roster is told who is there.
         sender: Is told when to wait; its source is what `publish` publishes.
         options: The session's.
         log: The session's.
@@ -63,28 +59,37 @@ class Wiring:
         self.joining = anyio.CancelScope()
         """For joining: cancelled when the room ends, after which the SDK answers nothing."""
         self._receiver = receiver
+        self._roster: Roster = receiver.roster
         self._sender = sender
         self._options = options
         self._log = log
         self._patience = patience
-        self._waiting: dict[str, asyncio.TimerHandle] = {}  # by track SID
-        self._heard: defaultdict[str, set[str]] = defaultdict(set)  # track SIDs by identity
-        self._subscribed: dict[str, _rtc.RemotePublication] = {}  # by us
+        self._waiting: dict[str, asyncio.TimerHandle] = {}  # for the owner, by track SID
+        self._subscribed: dict[str, _rtc.RemotePublication] = {}  # by us, by track SID
+        self._returning: set[str] = set()  # of them, what we have unsubscribed from
+        self._left_alone: set[str] = set()  # what failed, or somebody else unsubscribed from
         self._unsubscribing = False
         self._given_back = anyio.Event()
-        self._track: _rtc.Track | None = None
+        self._track: _rtc.LocalTrack | None = None
         self._publication: _rtc.Publication | None = None
         self._interrupted: float | None = None  # time.monotonic() when the connection went away
         self._settled = anyio.Event()  # it came back, or did not
         self._late: asyncio.TimerHandle | None = None
         self._handlers: dict[Any, Callable[..., None]] = {
+            "participant_connected": self._on_joined,
+            "participant_disconnected": self._on_left,
+            "participant_name_changed": lambda participant, *_: self._on_joined(participant),
+            "participant_metadata_changed": lambda participant, *_: self._on_joined(participant),
+            "participant_attributes_changed": lambda _, participant: self._on_joined(participant),
             "track_published": self._on_published,
             "track_subscribed": self._on_subscribed,
             # Any of these may be all that is said of a track that has gone.
             "track_unsubscribed": self._on_unsubscribed,
             "track_subscription_failed": self._on_failed,
             "track_unpublished": self._on_unpublished,
-            "participant_disconnected": self._on_left,
+            "track_muted": lambda participant, track: self._on_muted(participant, track, True),
+            "track_unmuted": lambda participant, track: self._on_muted(participant, track, False),
+            "sip_dtmf_received": self._on_dtmf,
             "local_track_subscribed": self._on_heard,
             "local_track_republished": self._on_republished,
             "reconnecting": self._on_reconnecting,
@@ -92,8 +97,11 @@ class Wiring:
             "disconnected": self._on_disconnected,
             "connection_state_changed": self._on_state,
         }
+        if receiver.preconnect is not None:
+            receiver.preconnect.register(room, receiver.start_soon)
         for event, handler in self._handlers.items():
             room.on(event, handler)
+        receiver.subscribe = self._subscribe_to_wanted
 
     @property
     def is_interrupted(self) -> bool:
@@ -101,16 +109,27 @@ class Wiring:
         return self._interrupted is not None
 
     def scan(self) -> None:
-        """Listens to whoever was there before us: no event tells of them."""
+        """Looks at who was there before us, as no event tells of them."""
+        self._on_joined(self.room.local_participant)
         for participant in self.room.remote_participants.values():
-            self._scan(participant)
+            self._on_joined(participant)
+            for publication in participant.track_publications.values():
+                self._on_published(publication, participant)
+                if publication.track is not None:
+                    self._on_subscribed(publication.track, publication, participant)
 
     async def publish(self) -> None:
         """Publishes the sender's source, and lets it flow."""
         self._track = _rtc.local_track((await self._sender.open()).rtc)
         self._sender.gate.unheard()
         self._publication = await _rtc.publish(self.room, self._track, self._options)
+        self.apply_mute()
         self._release()
+
+    def apply_mute(self) -> None:
+        """Mutes the microphone, or no longer, as the sender is."""
+        if self._track is not None and self._track.muted != self._sender.muted:
+            _rtc.mute(self._track, self._sender.muted)
 
     async def unpublish(self) -> None:
         """Takes the microphone away again, where there is one; bounded."""
@@ -119,14 +138,9 @@ class Wiring:
             await _rtc.unpublish(self.room, publication)
 
     async def unsubscribe(self) -> None:
-        """Gives back what we have subscribed to, and waits until that is done.
-
-        What is under way cannot be taken back before it is there: the SDK would forget about it.
-        """
-        self._unsubscribing = True
-        for publication in list(self._subscribed.values()):
-            if publication.subscribed:
-                self._give_back(publication)
+        """Gives back what we have subscribed to, and waits until that is done."""
+        self._unsubscribing, self._given_back = True, anyio.Event()
+        self._subscribe_to_wanted()
         if self._subscribed and not self.ended.is_set():
             await self._given_back.wait()
 
@@ -137,89 +151,104 @@ class Wiring:
                 await self._settled.wait()
 
     def undo(self) -> None:
-        """Lets go of the room's events and of its tracks."""
+        """Lets go of the room's events."""
         for event, handler in self._handlers.items():
             self.room.off(event, handler)
+        if self._handlers and self._receiver.preconnect is not None:
+            self._receiver.preconnect.unregister(self.room)
         self._handlers.clear()
         for timer in (*self._waiting.values(), *([self._late] if self._late else [])):
             timer.cancel()
-        self._receiver.stop_all()
+        self._receiver.subscribe = None
 
-    def _scan(self, participant: Any) -> None:
-        for publication in participant.track_publications.values():
-            if publication.track is not None:
-                self._on_subscribed(publication.track, publication, participant)
-            else:
-                self._on_published(publication, participant)
-
-    def _on_published(self, publication: Any, participant: Any) -> None:
-        if publication.sid in self._waiting:
-            return
-        if self._patience:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(self._patience, self._subscribe, publication, participant)
-            self._waiting[publication.sid] = timer
-        else:
-            self._subscribe(publication, participant)
-
-    def _subscribe(self, publication: Any, participant: Any) -> None:
-        self._waiting.pop(publication.sid, None)
-        unwanted = self._unsubscribing or self._receiver.abandoned.is_set()
-        if not unwanted and not publication.subscribed and self._has_room(publication, participant):
-            publication.set_subscribed(True)
-            self._subscribed[publication.sid] = publication
-
-    def _on_subscribed(self, track: Any, publication: Any, participant: Any) -> None:
-        if self._unsubscribing:
-            self._give_back(publication)
-        elif self._has_room(publication, participant):
-            channels = _rtc.heard_channels(publication)
-            self._receiver.start(track, publication.sid, participant.identity, channels)
-
-    def _has_room(self, publication: Any, participant: Any) -> bool:
-        """Whether a publication is to be heard, and there is room for it; takes the room."""
-        if not _rtc.is_heard(publication):
-            return False
-        heard = self._heard[participant.identity]
-        if publication.sid not in heard and len(heard) >= MAX_TRACKS:
-            return False
-        heard.add(publication.sid)
-        return True
-
-    def _give_back(self, publication: Any) -> None:
-        if self._disown(publication.sid):
-            publication.set_subscribed(False)
-
-    def _disown(self, sid: str) -> bool:
-        """No longer counts a subscription as ours; returns whether it was."""
-        if self._subscribed.pop(sid, None) is None:
-            return False
-        if not self._subscribed:
-            self._given_back.set()
-        return True
-
-    def _on_unsubscribed(self, track: Any, publication: Any, participant: Any) -> None:
-        self._forget(publication.sid, participant)
-
-    def _on_failed(self, participant: Any, sid: str) -> None:
-        self._forget(sid, participant)
-
-    def _on_unpublished(self, publication: Any, participant: Any) -> None:
-        self._forget(publication.sid, participant)
-        if len(self._heard[participant.identity]) == MAX_TRACKS - 1:  # somebody may have waited
-            self._scan(participant)
+    def _on_joined(self, participant: Any) -> None:
+        is_self = participant is self.room.local_participant
+        self._roster.enter(_rtc.describe(participant, is_self=is_self))
 
     def _on_left(self, participant: Any) -> None:
         for sid in participant.track_publications:
-            self._forget(sid, participant)
-        self._heard.pop(participant.identity, None)
+            self._forget(sid)
+            self._left_alone.discard(sid)
+        self._roster.leave(participant.identity)
 
-    def _forget(self, sid: str, participant: Any) -> None:
-        self._receiver.stop(sid)
-        self._heard[participant.identity].discard(sid)
-        self._disown(sid)
+    def _on_published(self, publication: Any, participant: Any) -> None:
+        if (source := _rtc.source_of(publication)) is not None:
+            track = Track(
+                publication.sid,
+                participant.identity,
+                source,
+                muted=publication.muted,
+                has_preconnect=_rtc.has_preconnect(publication),
+                publication=publication,
+            )
+            self._roster.publish(track)
+
+    def _on_subscribed(self, audio: Any, publication: Any, participant: Any) -> None:
+        self._left_alone.discard(publication.sid)
+        self._roster.hear(publication.sid, audio, _rtc.heard_channels(publication))
+
+    def _on_unsubscribed(self, audio: Any, publication: Any, participant: Any) -> None:
+        if publication.sid not in self._returning:
+            self._left_alone.add(publication.sid)
+        self._forget(publication.sid)
+        self._roster.hear(publication.sid, None)
+
+    def _on_failed(self, participant: Any, sid: str, *_: Any) -> None:
+        self._left_alone.add(sid)
+        self._forget(sid)
+
+    def _on_unpublished(self, publication: Any, participant: Any) -> None:
+        self._forget(publication.sid)
+        self._left_alone.discard(publication.sid)
+        self._roster.unpublish(publication.sid)
+
+    def _subscribe_to_wanted(self) -> None:
+        """Subscribes to what is wanted, and gives back what is not, as far as it was ours."""
+        for sid, track in self._roster.tracks.items():
+            wanted = sid in self._receiver.wanted and not self._unsubscribing
+            if sid in self._subscribed:
+                # What is under way cannot be taken back before it is there: the SDK would forget
+                # about it.
+                if not wanted and track.audio is not None and sid not in self._returning:
+                    self._returning.add(sid)
+                    track.publication.set_subscribed(False)
+            elif not wanted:
+                if sid in self._waiting:
+                    self._waiting.pop(sid).cancel()
+            elif track.audio is None and sid not in self._waiting and sid not in self._left_alone:
+                self._subscribe_soon(sid, track.publication)
+
+    def _subscribe_soon(self, sid: str, publication: Any) -> None:
+        def subscribe() -> None:
+            self._waiting.pop(sid, None)
+            if not publication.subscribed:  # by the owner
+                publication.set_subscribed(True)
+                self._subscribed[sid] = publication
+
+        if self._patience:
+            loop = asyncio.get_running_loop()
+            self._waiting[sid] = loop.call_later(self._patience, subscribe)
+        else:
+            subscribe()
+
+    def _forget(self, sid: str) -> None:
+        """A track is no longer subscribed to."""
+        self._returning.discard(sid)
+        if self._subscribed.pop(sid, None) is not None and not self._subscribed:
+            self._given_back.set()
         if sid in self._waiting:
             self._waiting.pop(sid).cancel()
+
+    def _on_muted(self, participant: Any, publication: Any, muted: bool) -> None:
+        if participant is not self.room.local_participant:
+            self._roster.mute(publication.sid, muted)
+        elif publication.track is self._track:
+            self._sender.muted = muted
+            self._roster.mute_self(publication.sid, muted)
+
+    def _on_dtmf(self, pressed: Any) -> None:
+        sender = pressed.participant
+        self._roster.press(sender.identity if sender is not None else None, pressed.digit)
 
     def _on_heard(self, track: Any) -> None:
         if track is self._track:
@@ -228,11 +257,13 @@ class Wiring:
     def _on_republished(self, publication: Any) -> None:
         if publication.track is self._track:  # a new track to everybody, who has yet to subscribe
             self._sender.gate.unheard()
+            self.apply_mute()
 
     def _on_reconnecting(self) -> None:
         self._interrupted, self._settled = time.monotonic(), anyio.Event()
         self._log.warning("connection lost, reconnecting")
         self._sender.gate.hold()
+        self._roster.interrupted()
 
     def _on_reconnected(self) -> None:
         if self._interrupted is None:
@@ -241,6 +272,11 @@ class Wiring:
         self._interrupted = None
         self._settled.set()
         # What was subscribed to while a full reconnect was under way has been lost.
+        for sid, publication in list(self._subscribed.items()):
+            if not publication.subscribed:
+                self._forget(sid)
+        self._left_alone.clear()
+        self._roster.restored()
         self.scan()
         self._release()
 

@@ -12,7 +12,7 @@ import time
 import warnings
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import anyio
 import attrs
@@ -125,11 +125,15 @@ def token(
     ] = "voice-room",
     identity: Annotated[str, typer.Option(help="Who its holder is.")] = "beluga",
     hours: Annotated[float, typer.Option(help="How long it is valid.", min=0.01, max=8760)] = 6.0,
+    agent: Annotated[
+        bool, typer.Option("--agent", help="Its holder is an agent, whom other agents do not hear.")
+    ] = False,
 ) -> None:
     """Mint an access token from an API key and secret."""
     if not room or not identity:
         raise typer.BadParameter("a token needs a room and an identity")
-    print(_mint(api_key, api_secret, room, identity, hours))  # noqa: T201 - it is the output
+    minted = _mint(api_key, api_secret, room, identity, hours, "agent" if agent else "standard")
+    print(minted)  # noqa: T201 - it is the output
 
 
 def main() -> None:
@@ -157,9 +161,17 @@ class _one_line_errors:  # noqa: N801 - reads as the statement that it is
             raise typer.Exit(1) from None
 
 
-def _mint(key: str, secret: str, room: str, identity: str, hours: float = 1.0) -> str:
+def _mint(
+    key: str,
+    secret: str,
+    room: str,
+    identity: str,
+    hours: float = 1.0,
+    kind: Literal["standard", "agent"] = "standard",
+) -> str:
     grants = api.VideoGrants(room_join=True, room=room)
     access = api.AccessToken(key, secret).with_identity(identity).with_grants(grants)
+    access = access.with_kind(kind)
     with warnings.catch_warnings():  # of the short secret that a development server has
         warnings.simplefilter("ignore")
         return access.with_ttl(dt.timedelta(hours=hours)).to_jwt()

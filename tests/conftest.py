@@ -46,12 +46,22 @@ def room() -> str:
 
 
 def mint(
-    server: Server, room: str, identity: str, *, ttl: float = 600.0, secret: str = "", **grants: Any
+    server: Server,
+    room: str,
+    identity: str,
+    *,
+    ttl: float = 600.0,
+    secret: str = "",
+    kind: Any = "standard",
+    attributes: dict[str, str] | None = None,
+    **grants: Any,
 ) -> str:
     """Mints a token; it may join, and what else `grants` says."""
     granted = api.VideoGrants(**{"room_join": True, "room": room, **grants})
     access = api.AccessToken(server.api_key, secret or server.api_secret)
-    access = access.with_identity(identity).with_grants(granted)
+    access = access.with_identity(identity).with_grants(granted).with_kind(kind)
+    if attributes is not None:
+        access = access.with_attributes(attributes)
     return access.with_ttl(dt.timedelta(seconds=ttl)).to_jwt()
 
 
@@ -91,6 +101,26 @@ class Admin:
     async def remove(self, identity: str) -> None:
         request = api.RoomParticipantIdentity(room=self._room, identity=identity)
         await self._client.room.remove_participant(request)
+
+    async def change(self, identity: str, attributes: dict[str, str]) -> None:
+        """Sets attributes of a participant."""
+        await self._client.room.update_participant(
+            api.UpdateParticipantRequest(room=self._room, identity=identity, attributes=attributes)
+        )
+
+    async def mute(self, identity: str) -> None:
+        """Mutes all tracks of a participant, once the server knows of one."""
+        request = api.ListParticipantsRequest(room=self._room)
+        sids: list[str] = []
+        while not sids:
+            listed = (await self._client.room.list_participants(request)).participants
+            sids = [track.sid for who in listed if who.identity == identity for track in who.tracks]
+        for sid in sids:
+            await self._client.room.mute_published_track(
+                api.MuteRoomTrackRequest(
+                    room=self._room, identity=identity, track_sid=sid, muted=True
+                )
+            )
 
     async def delete_room(self) -> None:
         await self._client.room.delete_room(api.DeleteRoomRequest(room=self._room))

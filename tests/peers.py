@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import numpy as np
@@ -31,9 +32,14 @@ class Peer:
         self._channels = channels
         self._publication: rtc.LocalTrackPublication | None = None
 
-    async def publish(self) -> None:
+    async def publish(self, source: str = "UNKNOWN", **options: Any) -> str:
+        """Publishes the track, with the SDK's own options; returns its SID."""
         track = rtc.LocalAudioTrack.create_audio_track("peer", self._source)
-        self._publication = await self.room.local_participant.publish_track(track)
+        chosen = rtc.TrackPublishOptions(
+            source=rtc.TrackSource.Value(f"SOURCE_{source}"), **options
+        )
+        self._publication = await self.room.local_participant.publish_track(track, chosen)
+        return self._publication.sid
 
     async def unpublish(self) -> None:
         assert self._publication is not None
@@ -76,7 +82,9 @@ async def join(
     room = rtc.Room()
     peer = Peer(room, channels)
     try:
-        await room.connect(url, token, rtc.RoomOptions(auto_subscribe=auto_subscribe))
+        # Cancelled in the middle of it, the raw SDK ends the process 15 s later.
+        with anyio.CancelScope(shield=True):
+            await room.connect(url, token, rtc.RoomOptions(auto_subscribe=auto_subscribe))
         yield peer
     finally:
         with anyio.CancelScope(shield=True):

@@ -11,6 +11,7 @@ import peers
 import pytest
 from checkpoints import cancel_everywhere
 from conftest import Admin, MakeToken, own_tasks
+from gathering import until
 from livekit import rtc
 from livekit_server import Server
 from peers import subscribed
@@ -24,6 +25,8 @@ from beluga_livekit import (
     DisconnectReason,
     attach_room,
 )
+from beluga_livekit._link import OWNERS_PATIENCE
+from beluga_livekit._preconnect import TOPIC
 from beluga_livekit._rtc import CLOSE_TIMEOUT
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +149,9 @@ async def test_what_the_owner_has_given_back_is_not_waited_for(
             with anyio.fail_after(DEADLINE):
                 while publication.subscribed:
                     await anyio.sleep(0.02)
+            with pytest.raises(TimeoutError), anyio.fail_after(2 * OWNERS_PATIENCE):
+                while not publication.subscribed:  # it is the owner's to decide
+                    await anyio.sleep(0.02)
             start = time.monotonic()
         assert time.monotonic() - start < CLOSE_TIMEOUT
 
@@ -156,6 +162,43 @@ async def test_no_room_is_an_error_at_once() -> None:
     with pytest.raises(ConnectError, match="is not connected"):
         async with attach_room(rtc.Room()):
             pass
+
+
+async def test_a_subscription_under_way_is_given_back_as_well(
+    server: Server, token: MakeToken
+) -> None:
+    async with (
+        peers.join(server.url, token("bot"), auto_subscribe=False) as owner,
+        peers.join(server.url, token("ben")) as ben,
+        peers.join(server.url, token("amy")) as amy,
+    ):
+        await ben.publish()
+        async with attach_room(owner.room, send=False) as session:
+            await session.receive()
+            await ben.unpublish()
+            await until(lambda: not subscribed(owner.room))
+            under_way: list[str] = []
+            owner.room.on("track_published", lambda track: under_way.append(track.sid))
+            await amy.publish()
+            await until(lambda: under_way)
+            await anyio.sleep(OWNERS_PATIENCE + 0.005)
+        with anyio.fail_after(DEADLINE):
+            while subscribed(owner.room):
+                await anyio.sleep(0.02)
+        await anyio.sleep(0.5)
+        assert not subscribed(owner.room)
+
+
+async def test_an_owner_who_reads_recordings_is_not_robbed_of_them(
+    server: Server, token: MakeToken
+) -> None:
+    async with peers.join(server.url, token("bot")) as owner:
+        owner.room.register_byte_stream_handler(TOPIC, lambda *_: None)
+        mine = handlers(owner.room)
+        with pytest.raises(ConfigError, match="preconnect"):
+            async with attach_room(owner.room, preconnect=True):
+                pass
+        assert handlers(owner.room) == mine
 
 
 async def test_who_may_not_publish_only_receives(server: Server, token: MakeToken) -> None:

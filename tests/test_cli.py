@@ -18,7 +18,7 @@ from conftest import Admin, MakeToken
 from livekit_server import Server
 from sound import DEADLINE, calm, hear, measure, samples_of, tone
 
-from beluga_livekit._config import read_token
+from beluga_livekit._config import _claims, read_token
 
 TIMEOUT = 60
 NAMES = ("LIVEKIT_URL", "LIVEKIT_TOKEN", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
@@ -101,12 +101,14 @@ def test_wrong_words_are_told_before_anything_is_done(words: list[str], message:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_token_mints_what_a_session_takes() -> None:
-    words = ("token", "--room", "kitchen", "--identity", "ann")
+@pytest.mark.parametrize("agent", [True, False])
+def test_token_mints_what_a_session_takes(agent: bool) -> None:
+    words = ["token", "--room", "kitchen", "--identity", "ann", *(["--agent"] if agent else [])]
     done = run(*words, env={"LIVEKIT_API_KEY": "devkey", "LIVEKIT_API_SECRET": "s" * 32})
     assert done.returncode == 0
     grants = read_token(done.stdout.strip())
     assert (grants.room, grants.identity, grants.can_publish) == ("kitchen", "ann", True)
+    assert _claims(done.stdout.strip())["kind"] == ("agent" if agent else "standard")
 
 
 @pytest.mark.once

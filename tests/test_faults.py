@@ -19,6 +19,7 @@ import anyio
 import attrs
 import livekit_server
 import numpy as np
+import peers
 import pytest
 from conftest import Admin, MakeToken, mint
 from livekit import rtc
@@ -31,7 +32,15 @@ from beluga_livekit import (
     ConnectError,
     DisconnectedError,
     DisconnectReason,
+    Event,
     LiveKitSession,
+    ParticipantLeft,
+    ParticipantStream,
+    Reconnected,
+    Reconnecting,
+    Rejoined,
+    TrackMuted,
+    TrackStarted,
     _rtc,
     open_livekit,
 )
@@ -96,6 +105,20 @@ class Conversation:
     def __init__(self, sessions: Pair) -> None:
         self.sessions = sessions
         self.ears = (Ear(), Ear())
+        self.streams: list[str] = []  # whose have begun, and ended
+        self.events: list[Event] = []  # that the first one is told
+
+    async def each(self, stream: ParticipantStream) -> None:
+        who = stream.participant.identity
+        self.streams.append(f"{who} began")
+        async for _ in stream:
+            pass
+        self.streams.append(f"{who} ended")
+
+    async def watch(self, session: LiveKitSession) -> None:
+        async with session.events() as events:
+            async for event in events:
+                self.events.append(event)
 
     async def goes_on(self, since: float, within: float = DEADLINE) -> None:
         """Waits until both have heard each other after this moment."""
@@ -115,8 +138,12 @@ async def conversation(server: Server, room: str) -> AsyncIterator[Conversation]
         for session, ear in zip(both.sessions, both.ears, strict=True):
             tasks.start_soon(talk, session)
             tasks.start_soon(ear.listen, session)
+            tasks.start_soon(session.for_each_participant, both.each)
+        tasks.start_soon(both.watch, ann)
         await both.goes_on(time.monotonic())
         yield both
+        # Whatever has happened, it was one and the same stream for each of them.
+        assert sorted(both.streams) == ["ann began", "ben began"]
         assert both.ears[0].is_continuous()
         assert both.ears[1].is_continuous()
         tasks.cancel_scope.cancel()
@@ -138,6 +165,13 @@ async def test_a_killed_server_that_comes_back(
             assert (session.room is not room) is rejoined
             assert session.disconnect_reason is None
     assert "'ann' in 'room': connection lost, reconnecting" in caplog.text
+    kinds = [type(event) for event in both.events]
+    assert kinds.count(Reconnecting) == 1
+    assert kinds.count(Rejoined if rejoined else Reconnected) == 1
+    assert ParticipantLeft not in kinds
+    assert TrackStarted in kinds[kinds.index(Reconnecting) :]
+    if rejoined:  # a room that is new; the SDK's own reconnect may find tracks before it says so
+        assert TrackStarted not in kinds[kinds.index(Reconnecting) : kinds.index(Rejoined)]
     how = "rejoined" if rejoined else "reconnected"
     assert f"'ann' in 'room': {how} after " in caplog.text
 
@@ -225,6 +259,7 @@ async def test_whatever_can_be_simulated(
         await anyio.sleep(0.5)  # what was under way has been heard
         await both.goes_on(time.monotonic())
         assert (ann.room is before) is (kind != "SIMULATE_SERVER_LEAVE")
+        assert ParticipantLeft not in map(type, both.events)
     assert "nobody has subscribed" not in caplog.text  # each was told that the other listens
 
 
@@ -308,6 +343,35 @@ def second(
         [mint(server, room, "bot"), mint(server, "other" if other else room, "bot", secret=secret)]
     )
     return lambda: next(tokens)
+
+
+@pytest.mark.parametrize("by", ["us", "the server"])
+async def test_a_mute_before_or_during_a_rejoin_is_one_after_it(
+    server: Server, token: MakeToken, admin: Admin, by: str
+) -> None:
+    async with (
+        peers.join(server.url, token("peer")) as peer,
+        open_livekit(server.url, token("bot")) as session,
+    ):
+        first = session.room
+        old = set(first.local_participant.track_publications)
+        if by == "the server":
+            async with session.events() as events:
+                with anyio.fail_after(DEADLINE):
+                    await admin.mute("bot")
+                    async for event in events:
+                        if isinstance(event, TrackMuted):
+                            break
+        await leave_room(session)
+        await rejoined(session, first)
+        if by == "us":
+            await session.mute()
+        bot: dict[str, rtc.RemoteTrackPublication] = {}
+        with anyio.fail_after(DEADLINE):
+            while not any(track.muted for sid, track in bot.items() if sid not in old):
+                await anyio.sleep(0.01)
+                if (there := peer.room.remote_participants.get("bot")) is not None:
+                    bot = dict(there.track_publications)
 
 
 async def test_a_rejoin_can_be_turned_off(server: Server, room: str) -> None:

@@ -21,7 +21,7 @@ from peers import subscribed
 from sound import DEADLINE, LOUD, cut, hear, say, tone
 
 from beluga_livekit import AudioFrame, ConnectError, LiveKitSession, open_livekit, open_loopback
-from beluga_livekit._wiring import MAX_TRACKS
+from beluga_livekit._receive import MAX_TRACKS
 
 pytestmark = pytest.mark.anyio
 

@@ -47,6 +47,11 @@ def frame(number: int, track: str = "a", seconds: float = 0.02) -> AudioFrame:
     return AudioFrame(data, 16000, track_sid=track)
 
 
+def put(queue: FrameQueue, frame: AudioFrame) -> None:
+    """In a lane of its track."""
+    queue.put(frame, frame.track_sid)
+
+
 def read(queue: FrameQueue) -> list[AudioFrame]:
     frames = []
     while queue.rx.statistics().current_buffer_used:
@@ -77,7 +82,9 @@ async def test_what_waited_too_long_is_dropped_counted_and_told(
     assert queue.frames_dropped == lost
     assert queue.seconds_dropped == pytest.approx(lost * 0.02)
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert messages == ["livekit: rx was not read for 1.0 s, dropping the oldest"]
+    assert messages == [
+        "livekit: rx was not read for 1.0 s, dropping the oldest; close it where it is not needed"
+    ]
 
 
 async def test_after_a_stall_a_whole_backlog_at_once_is_kept(
@@ -101,7 +108,7 @@ async def test_what_is_lost_is_told_to_the_track_that_lost_it(
     queue: FrameQueue, clock: Clock
 ) -> None:
     for number in range(60):
-        queue.put(frame(number, "ab"[number % 2]))
+        put(queue, frame(number, "ab"[number % 2]))
         clock.now += 0.02
     frames = read(queue)
     by_track = {track: [f for f in frames if f.track_sid == track] for track in "ab"}
@@ -113,11 +120,11 @@ async def test_what_is_lost_is_told_to_the_track_that_lost_it(
 async def test_a_track_with_nothing_left_in_the_queue_is_told_with_its_next_frame(
     queue: FrameQueue, clock: Clock
 ) -> None:
-    queue.put(frame(0, "a"))
+    put(queue, frame(0, "a"))
     clock.now += 5.0
-    queue.put(frame(1, "b"))
+    put(queue, frame(1, "b"))
     assert [f.lost for f in read(queue)] == [0.0]
-    queue.put(frame(2, "a"))
+    put(queue, frame(2, "a"))
     assert [f.lost for f in read(queue)] == [pytest.approx(0.02)]
 
 
@@ -219,3 +226,49 @@ async def test_of_several_speakers_each_keeps_at_most_one_frame(
     left = [frame.track_sid for frame in read(healing)]
     assert len(left) == len(set(left)) <= 3
     assert healing.seconds_shed == pytest.approx(3 * 9 * 0.02, abs=3 * 0.021)
+
+
+async def test_a_reader_that_is_away_for_a_while_and_then_fast_is_not_taken_for_late(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = FrameQueue(5.0, 0.04, SessionLog())
+    for number in range(400):
+        queue.put(frame(number))
+        clock.now += 0.02
+        if not 50 <= number < 200:
+            frames = read(queue)
+            assert {frame.lost for frame in frames} <= {0.0}
+    assert queue.seconds_dropped == 0
+    assert not caplog.text
+    queue.close()
+    queue.rx.close()
+
+
+async def test_a_reader_that_is_late_all_the_time_heals_though_it_reads_in_pieces(
+    clock: Clock,
+) -> None:
+    queue = FrameQueue(1.0, 0.04, SessionLog())
+    for number in range(300):
+        queue.put(frame(number))
+        clock.now += 0.02
+        if number >= 30 and number % 10 == 0:  # 0.2 s at a time, and 0.6 s late
+            for _ in range(min(10, queue.rx.statistics().current_buffer_used)):
+                queue.rx.receive_nowait()
+    assert 0.3 < queue.seconds_shed < 1.5
+    assert queue.delay <= 0.25
+    queue.close()
+    queue.rx.close()
+
+
+async def test_one_that_is_never_read_is_told_of_as_what_it_is(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = FrameQueue(1.0, 0.04, SessionLog(), "the spare")
+    for number in range(400):
+        queue.put(frame(number))
+        clock.now += 0.02
+    assert queue.seconds_shed == 0
+    assert caplog.text.count("the spare was not read for 1.0 s") == 1
+    assert "close it" in caplog.text
+    queue.close()
+    queue.rx.close()

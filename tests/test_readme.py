@@ -13,6 +13,7 @@ import anyio
 import peers
 import pytest
 from conftest import MakeToken
+from gathering import until
 from livekit_server import Server
 from sound import DEADLINE, hear, measure, samples_of, tone
 
@@ -20,7 +21,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]  # see test_room.p
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"^## (.+?)$(?:(?!^## ).)*?^```python\n(.*?)^```", README, re.M | re.S)
+SNIPPETS = [
+    (section.splitlines()[0] + " " * number, code)  # a section may have several
+    for section in re.split(r"^## ", README, flags=re.M)[1:]
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", section, re.M | re.S))
+]
 
 Main = Callable[..., Coroutine[Any, Any, None]]
 
@@ -33,7 +38,7 @@ def main_of(snippet: str) -> Main:
 
 
 def test_all_snippets_are_found() -> None:
-    assert len(SNIPPETS) == README.count("```python") == 7
+    assert len(SNIPPETS) == README.count("```python") == 9
 
 
 @pytest.mark.parametrize("title", [title for title, code in SNIPPETS if "url" not in code])
@@ -47,10 +52,24 @@ async def test_a_snippet_without_a_server_runs(title: str) -> None:
     "title", [title for title, code in SNIPPETS if "url" in code and title != "Two lines"]
 )
 async def test_a_snippet_with_a_server_runs(server: Server, token: MakeToken, title: str) -> None:
-    async with peers.join(server.url, token("peer", room="voice-room")) as peer:
-        await peer.publish()
+    over = anyio.Event()
+
+    async def run() -> None:
         with anyio.fail_after(DEADLINE):
             await main_of(dict(SNIPPETS)[title])(server.url, token("bot", room="voice-room"))
+        over.set()
+
+    async with (
+        anyio.create_task_group() as tasks,
+        peers.join(server.url, token("peer", room="voice-room")) as peer,
+    ):
+        await peer.publish()
+        tasks.start_soon(run)
+        if title == "Everyone in the room":  # which is over when nobody is there any more
+            await until(lambda: peer.room.remote_participants)
+            await anyio.sleep(0.5)
+        else:
+            await over.wait()
 
 
 @pytest.mark.once

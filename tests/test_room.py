@@ -194,7 +194,7 @@ async def test_a_last_word_shorter_than_10_ms_is_heard_at_once(
 async def test_a_peer_from_before_and_a_peer_from_later(server: Server, token: MakeToken) -> None:
     async with peers.join(server.url, token("before")) as before:
         await before.publish()
-        async with open_livekit(server.url, token("bot")) as (rx, tx):
+        async with open_livekit(server.url, token("bot"), mix=False) as (rx, tx):
             await calm()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(before.say, tone(440, SECONDS, 48000))
@@ -221,7 +221,7 @@ async def by(rx: AsyncIterable[AudioFrame], who: str) -> AsyncIterable[AudioFram
 async def test_several_speakers_are_told_apart(server: Server, token: MakeToken) -> None:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        rx, _ = await enter(open_livekit(server.url, token("bot")))
+        rx, _ = await enter(open_livekit(server.url, token("bot"), mix=False))
         speakers = {}
         for who, frequency in [("ann", 400), ("ben", 600), ("cleo", 900)]:
             _, tx = await enter(open_livekit(server.url, token(who)))

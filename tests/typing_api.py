@@ -13,6 +13,10 @@ from beluga_livekit import (
     AudioFrame,
     DisconnectReason,
     LiveKitSession,
+    LoopbackRoom,
+    Participant,
+    ParticipantLeft,
+    ParticipantStream,
     Resampler,
     open_livekit,
     open_loopback,
@@ -53,6 +57,23 @@ async def a_provider_gives_a_session() -> None:
         assert_type(session, LiveKitSession)
         voice: VoiceTransport = AsVoiceTransport(session)
         assert_type(voice.audio_out, ByteSendStream)
+
+
+async def everyone_in_the_room() -> None:
+    async def handle(stream: ParticipantStream) -> None:
+        assert_type(stream.participant, Participant)
+        assert_type(await stream.receive(), AudioFrame)
+
+    async with LoopbackRoom() as room, room.open("bot", leave_when_alone=1.0) as session:
+        assert_type(session, LiveKitSession)
+        await session.for_each_participant(handle, participant=lambda p: p.kind == "sip")
+        assert_type(await session.wait_for_participant({"ann"}), Participant)
+        async with session.listen(mix=False, sources=["microphone"]) as frames:
+            assert_type(await frames.receive(), AudioFrame)
+        async with session.events() as events:
+            async for event in events:
+                if isinstance(event, ParticipantLeft):
+                    assert_type(event.participant, Participant)
 
 
 def tokens_may_be_callables() -> None:
