@@ -446,16 +446,18 @@ async def test_what_is_played_is_never_shed() -> None:
 
 
 @pytest.mark.once
-@pytest.mark.flaky(reruns=2)  # where others have the processor, what takes 1 to 7 ms can take 30
+@pytest.mark.flaky(reruns=2)
 @pytest.mark.parametrize(
-    "tries", [25, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
+    ("tries", "within"),
+    # Where others have the processor, what takes 1 to 7 ms can take 30: the promise is for a soak.
+    [(25, 0.06), pytest.param(100, 0.02, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
 )
-async def test_interrupt_at_any_moment(tries: int) -> None:
+async def test_interrupt_at_any_moment(tries: int, within: float) -> None:
     """Soon silent, without a click, in whatever state; nothing old later, and all of the new."""
     chance = random.Random(4)
     async with loopback() as session, recorded(session[0]) as heard:
         for number in range(tries):
-            await check_interrupt(session, heard, chance, WAYS[number % len(WAYS)])
+            await check_interrupt(session, heard, chance, WAYS[number % len(WAYS)], within)
             heard.frames.clear()
 
 
@@ -494,6 +496,7 @@ async def check_interrupt(
     heard: Recording,
     chance: random.Random,
     way: Callable[[LiveKitSession], Any],
+    within: float,
 ) -> None:
     sent = session.statistics().seconds_sent
     async with anyio.create_task_group() as tasks:
@@ -516,7 +519,7 @@ async def check_interrupt(
         silent = np.convolve(old == 0, np.ones(STEP // 2), "valid") == STEP // 2
         old = old[np.append(np.flatnonzero(silent), -1)[-2] + STEP // 2 :] if silent.any() else old
     else:
-        assert len(old) / RATE <= at + 0.02 + 1 / RATE
+        assert len(old) / RATE <= at + within + 1 / RATE
     end = old[-2 * STEP :].astype(np.int32)
     assert np.abs(np.diff(end, append=0)).max() <= 0.03 * 32768, way
 
