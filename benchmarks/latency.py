@@ -82,7 +82,13 @@ async def raw_tuned(url: str, token: str) -> None:
     await raw(url, token, RATE, frame_ms=20, queue_ms=50)
 
 
+async def raw_resampled(url: str, token: str) -> None:
+    """The same sound as ours, in frames as long."""
+    await raw(url, token, 16_000, frame_ms=20, queue_ms=1000)
+
+
 async def raw_defaults(url: str, token: str) -> None:
+    """In frames of 10 ms, then."""
     await raw(url, token, 16_000, frame_ms=None, queue_ms=1000)
 
 
@@ -90,6 +96,7 @@ SUBJECTS = {
     "beluga_livekit, 16 kHz": ours,
     "beluga_livekit, 16 kHz, 10 ms": ours_short,
     "raw SDK, 48 kHz, 20 ms, queue 50": raw_tuned,
+    "raw SDK, 16 kHz, 20 ms": raw_resampled,
     "raw SDK, 16 kHz, defaults": raw_defaults,
 }
 
@@ -244,7 +251,7 @@ async def echo(name: str, stalls: Iterable[float]) -> None:
 
 def draw(rounds: dict[str, list[Round]], stall: float, folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for color, (name, measured) in zip(("C0", "C2", "C7", "C1"), rounds.items(), strict=True):
+    for color, (name, measured) in zip(("C0", "C2", "C7", "C3", "C1"), rounds.items(), strict=True):
         for number, one in enumerate(measured):
             over = BEFORE * PERIOD / RATE + stall
             at, took = [t.at - over for t in one.trips], [t.took for t in one.trips]
