@@ -43,7 +43,8 @@ from beluga_livekit import (
     open_loopback,
 )
 
-pytestmark = pytest.mark.anyio
+# As in test_room.py: what is played at which moment is measured in real time.
+pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]
 
 # At the rate of the wire nothing resamples: what is heard is what was played, bit by bit.
 RATE = 48_000
@@ -446,7 +447,6 @@ async def test_what_is_played_is_never_shed() -> None:
 
 
 @pytest.mark.once
-@pytest.mark.flaky(reruns=2)
 @pytest.mark.parametrize(
     ("tries", "within"),
     # Where others have the processor, what takes 1 to 7 ms can take 30: the promise is for a soak.
