@@ -92,6 +92,10 @@ def samples_of(frames: Iterable[AudioFrame]) -> NDArray[np.int16]:
     return np.concatenate([frame.samples for frame in frames])
 
 
+def is_loud(frame: AudioFrame) -> bool:
+    return bool((np.abs(frame.samples.astype(np.int32)) > LOUD).any())
+
+
 async def hear(rx: AsyncIterable[AudioFrame], *, after: float = QUIET_AFTER) -> list[AudioFrame]:
     """Reads until a sound has come and has been over for `after` seconds."""
     frames: list[AudioFrame] = []
@@ -99,7 +103,7 @@ async def hear(rx: AsyncIterable[AudioFrame], *, after: float = QUIET_AFTER) -> 
     with anyio.fail_after(DEADLINE):
         async for frame in rx:
             frames.append(frame)
-            if (np.abs(frame.samples.astype(np.int32)) > LOUD).any():
+            if is_loud(frame):
                 begun, quiet = True, 0.0
             elif begun:
                 quiet += frame.duration

@@ -27,6 +27,7 @@ from sound import (
     calm,
     cut,
     ended,
+    is_loud,
     measure,
     recorded,
     samples_of,
@@ -77,9 +78,11 @@ def gathering(request: pytest.FixtureRequest) -> Gathering:
     return ServerGathering(get("server"), get("token"), get("admin"))
 
 
-def levels(samples: NDArray[np.int16], frequency: float) -> NDArray[np.float64]:
-    """The amplitude of a tone in each tenth of a second, 1 being full scale."""
-    block = RATE // 10
+def levels(
+    samples: NDArray[np.int16], frequency: float, seconds: float = 0.1
+) -> NDArray[np.float64]:
+    """The amplitude of a tone in each part of a sound, 1 being full scale."""
+    block = round(seconds * RATE)
     blocks = samples[: len(samples) // block * block].reshape(-1, block) / 32768
     wave = np.exp(-2j * np.pi * frequency * np.arange(block) / RATE)
     amplitudes: NDArray[np.float64] = np.abs(blocks @ wave) * 2 / block
@@ -87,17 +90,13 @@ def levels(samples: NDArray[np.int16], frequency: float) -> NDArray[np.float64]:
 
 
 def level_of(samples: NDArray[np.int16], frequency: float) -> float:
-    """The same in the loudest half second."""
+    """The amplitude of a tone in the loudest half second."""
     return float(np.sort(levels(samples, frequency))[-5:].mean())
 
 
 def of(recording: Recording, who: str | None) -> NDArray[np.int16]:
     frames = [frame for frame in recording.frames if frame.participant == who]
     return samples_of(frames) if frames else np.zeros(0, np.int16)
-
-
-def is_loud(frame: AudioFrame) -> bool:
-    return bool((np.abs(frame.samples.astype(np.int32)) > LOUD).any())
 
 
 def loud_of(recording: Recording, who: str | None) -> float:
@@ -778,7 +777,4 @@ async def test_people_who_come_and_go(gathering: Gathering, people: int, seconds
 
 def loud_seconds(samples: NDArray[np.int16], frequency: float) -> float:
     """For how long a tone was there."""
-    block = RATE // 20
-    blocks = samples[: len(samples) // block * block].reshape(-1, block) / 32768
-    parts = np.abs(blocks @ np.exp(-2j * np.pi * frequency * np.arange(block) / RATE)) * 2 / block
-    return float((parts > 0.02).sum()) * 0.05
+    return float((levels(samples, frequency, 0.05) > 0.02).sum()) * 0.05
