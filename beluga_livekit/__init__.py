@@ -1,8 +1,5 @@
 """Audio between a LiveKit room and your tasks, as a pair of anyio streams."""
 
-from ._config import TransportConfig
-from ._converter import Converter
-from ._each import ParticipantStream
 from ._errors import (
     AuthenticationError,
     ConfigError,
@@ -11,7 +8,10 @@ from ._errors import (
     DisconnectReason,
     LiveKitError,
 )
-from ._events import (
+from ._open import attach_room, open_livekit, open_loopback
+from ._options import TransportConfig
+from ._receive.participant_streams import ParticipantStream
+from ._room.events import (
     Disconnected,
     DtmfReceived,
     Event,
@@ -27,14 +27,13 @@ from ._events import (
     TrackStopped,
     TrackUnmuted,
 )
-from ._frame import AudioFrame
-from ._loopback_room import LoopbackRoom
-from ._mixer import ChannelMixer
-from ._open import attach_room, open_livekit, open_loopback
-from ._people import Participant, ParticipantFilter, ParticipantKind, TrackSource
-from ._playout import Playable, Playout
-from ._resampler import Resampler
+from ._room.participants import Participant, ParticipantFilter, ParticipantKind, TrackSource
+from ._send.play_source import Playable, Playout
 from ._session import LiveKitSession, SessionStatistics
+from .audio.channel_mixer import ChannelMixer
+from .audio.converter import Converter
+from .audio.frame import AudioFrame
+from .audio.resampler import Resampler
 
 __version__ = "0.1.0"
 
@@ -53,7 +52,6 @@ __all__ = [
     "EventsDropped",
     "LiveKitError",
     "LiveKitSession",
-    "LoopbackRoom",
     "Participant",
     "ParticipantChanged",
     "ParticipantFilter",

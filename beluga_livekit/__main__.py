@@ -1,5 +1,5 @@
 """`python -m beluga_livekit`."""
 
-from .cli import main
+from ._cli.app import main
 
 main()

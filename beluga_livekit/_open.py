@@ -8,14 +8,14 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
-from . import _rtc
-from ._background import Background, first
-from ._config import SessionOptions, Token, check_url, read_token
+from ._connection.loopback import Company, MemberLink
+from ._connection.server import AttachedLink, Link, RoomLink
 from ._errors import ConfigError, DisconnectedError, DisconnectReason
-from ._link import AttachedLink, Link, RoomLink
-from ._log import SessionLog
-from ._loopback import Company, MemberLink
-from ._people import Participant, ParticipantFilter
+from ._lifecycle import Background, first
+from ._logging import SessionLog
+from ._options import SessionOptions, Token, check_url, read_token
+from ._room.participants import Participant, ParticipantFilter
+from ._sdk import rtc
 from ._session import LiveKitSession
 
 __all__ = ["OpenSession", "attach_room", "open_livekit", "open_loopback"]
@@ -115,7 +115,7 @@ def open_livekit(
     rtc_config: Any = None,
     encryption: Any = None,
     publish_options: Any = None,
-    on_room: Callable[[_rtc.Room], object] | None = None,
+    on_room: Callable[[rtc.Room], object] | None = None,
 ) -> OpenSession:
     """Joins a room, and gives its sound as a pair of streams.
 
@@ -210,12 +210,12 @@ def open_livekit(
         publish_options=publish_options,
         on_room=on_room,
     )
-    _rtc.check_options(options)
+    rtc.check_options(options)
     return OpenSession(lambda log: RoomLink(url, token, room, options, log), options)
 
 
 def attach_room(
-    room: _rtc.Room,
+    room: rtc.Room,
     *,
     sample_rate: int = 16_000,
     num_channels: int = 1,
@@ -265,7 +265,7 @@ def attach_room(
     Raises:
         ConfigError: An argument is wrong.
     """
-    _rtc.check_room(room)
+    rtc.check_room(room)
     options = SessionOptions(
         sample_rate=sample_rate,
         num_channels=num_channels,
@@ -284,7 +284,7 @@ def attach_room(
         send=send,
         publish_options=publish_options,
     )
-    _rtc.check_options(options)
+    rtc.check_options(options)
     return OpenSession(lambda log: AttachedLink(room, options, log), options)
 
 

@@ -10,17 +10,17 @@ import attrs
 from anyio.abc import ObjectStream
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from . import _rtc
-from ._background import CLOSED, Background
-from ._config import EachKeywords, ListenKeywords, check_names
-from ._dtmf import GAP, codes_of
-from ._each import ParticipantStream, serve_each
 from ._errors import ConfigError, DisconnectReason
-from ._events import Event
-from ._frame import AudioFrame, is_number
-from ._people import Participant, ParticipantFilter, check_filter, is_wanted
-from ._playout import Playable, Playout, frames_of
-from ._tx import SendStream
+from ._lifecycle import CLOSED, Background
+from ._options import EachKeywords, ListenKeywords, check_names
+from ._receive.participant_streams import ParticipantStream, serve_each
+from ._room.dtmf import GAP, codes_of
+from ._room.events import Event
+from ._room.participants import Participant, ParticipantFilter, check_filter, is_wanted
+from ._sdk import rtc
+from ._send.play_source import Playable, Playout, frames_of
+from ._send.send_stream import SendStream
+from .audio.frame import AudioFrame, is_number
 
 __all__ = ["LiveKitSession", "SessionStatistics"]
 
@@ -83,7 +83,7 @@ class LiveKitSession(
         return self._background.reason
 
     @property
-    def room(self) -> _rtc.Room:
+    def room(self) -> rtc.Room:
         """The SDK's room: the way to data, text, RPC and video; another one after a rejoin.
 
         Raises:

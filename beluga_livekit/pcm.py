@@ -9,7 +9,7 @@ from __future__ import annotations
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ObjectReceiveStream, ObjectSendStream
 
-from ._frame import AudioFrame, FrameMaker
+from .audio.frame import AudioFrame, FrameMaker
 
 __all__ = ["PcmReceiveStream", "PcmSendStream"]
 

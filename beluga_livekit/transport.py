@@ -21,12 +21,12 @@ from typing import Any, Literal, Protocol, overload
 import anyio
 from anyio.abc import ByteSendStream
 
-from ._background import CLOSED
-from ._config import TransportConfig
 from ._errors import ConfigError
-from ._frame import AudioFrame
+from ._lifecycle import CLOSED
 from ._open import open_livekit
+from ._options import TransportConfig
 from ._session import LiveKitSession
+from .audio.frame import AudioFrame
 from .pcm import PcmSendStream
 
 __all__ = [

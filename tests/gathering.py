@@ -14,7 +14,8 @@ from livekit_server import Server
 from numpy.typing import NDArray
 from sound import DEADLINE
 
-from beluga_livekit import LiveKitSession, LoopbackRoom, open_livekit
+from beluga_livekit import LiveKitSession, open_livekit
+from beluga_livekit.testing import LoopbackRoom
 
 Say = Callable[[NDArray[np.int16]], Awaitable[None]]
 

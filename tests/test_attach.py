@@ -25,9 +25,9 @@ from beluga_livekit import (
     DisconnectReason,
     attach_room,
 )
-from beluga_livekit._link import OWNERS_PATIENCE
-from beluga_livekit._preconnect import TOPIC
-from beluga_livekit._rtc import CLOSE_TIMEOUT
+from beluga_livekit._connection.server import OWNERS_PATIENCE
+from beluga_livekit._receive.preconnect import TOPIC
+from beluga_livekit._sdk.rtc import CLOSE_TIMEOUT
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,8 @@ from livekit.rtc import _ffi_client
 from livekit_server import Server
 from sound import DEADLINE, cut, tone
 
-from beluga_livekit import AudioFrame, LiveKitSession, _ffi, open_livekit, open_loopback
+from beluga_livekit import AudioFrame, LiveKitSession, open_livekit, open_loopback
+from beluga_livekit._sdk import connect as _ffi
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beluga_livekit import ConfigError, TransportConfig, open_livekit, open_loopback
-from beluga_livekit._config import read_token
+from beluga_livekit._options import read_token
 
 URL = "ws://127.0.0.1:7880"
 

@@ -17,7 +17,7 @@ from beluga_livekit import (
     LiveKitError,
 )
 from beluga_livekit._errors import display_url, scrub
-from beluga_livekit._rtc import reason_of
+from beluga_livekit._sdk.rtc import reason_of
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 

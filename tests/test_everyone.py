@@ -57,7 +57,7 @@ from beluga_livekit import (
     TrackUnmuted,
     open_livekit,
 )
-from beluga_livekit._preconnect import TOPIC
+from beluga_livekit._receive.preconnect import TOPIC
 
 # As in test_room.py: what is heard through a room is measured in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]

@@ -42,10 +42,10 @@ from beluga_livekit import (
     Rejoined,
     TrackMuted,
     TrackStarted,
-    _rtc,
     open_livekit,
 )
-from beluga_livekit._rtc import CLOSE_TIMEOUT
+from beluga_livekit._sdk import rtc as _sdk_rtc
+from beluga_livekit._sdk.rtc import CLOSE_TIMEOUT
 
 # As in test_room.py: six at once talk and listen in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.flaky(reruns=2)]
@@ -496,7 +496,7 @@ async def test_what_is_closed_during_a_rejoin_is_closed_after_it(
     server: Server, token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joining, go_on = anyio.Event(), anyio.Event()
-    publish = _rtc.publish
+    publish = _sdk_rtc.publish
 
     async def late(*args: Any) -> rtc.LocalTrackPublication:
         joining.set()
@@ -508,7 +508,7 @@ async def test_what_is_closed_during_a_rejoin_is_closed_after_it(
         open_livekit(server.url, token("ben")),
     ):
         first = bot.room
-        monkeypatch.setattr(_rtc, "publish", late)
+        monkeypatch.setattr(_sdk_rtc, "publish", late)
         await leave_room(bot)
         with anyio.fail_after(DEADLINE):
             await joining.wait()

@@ -20,7 +20,7 @@ from peers import subscribed
 from sound import DEADLINE, cut, hear, is_loud, say, tone
 
 from beluga_livekit import AudioFrame, ConnectError, LiveKitSession, open_livekit, open_loopback
-from beluga_livekit._receive import MAX_TRACKS
+from beluga_livekit._receive.track_readers import MAX_TRACKS
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from beluga_livekit import AudioFrame
-from beluga_livekit._config import ListenOptions
-from beluga_livekit._listener import Listener
-from beluga_livekit._log import SessionLog
-from beluga_livekit._roster import Track
+from beluga_livekit._logging import SessionLog
+from beluga_livekit._options import ListenOptions
+from beluga_livekit._receive.pipeline import Listener
+from beluga_livekit._room.state import Track
 
 pytestmark = pytest.mark.anyio
 

@@ -346,7 +346,7 @@ async def test_a_failure_of_the_background_leaves_the_block(
 
     with pytest.raises(LiveKitError, match="^no sound was taken$"):
         async with open_loopback() as session:
-            monkeypatch.setattr("beluga_livekit._ffi.Source.capture", fail)
+            monkeypatch.setattr("beluga_livekit._sdk.connect.Source.capture", fail)
             await session.send(AudioFrame(bytes(640), 16000))
             async for _ in session:
                 pass
@@ -376,7 +376,7 @@ async def test_a_background_cancelled_from_outside_is_an_error(
     async def join(*_: object) -> None:
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("beluga_livekit._loopback.MemberLink.join", join)
+    monkeypatch.setattr("beluga_livekit._connection.loopback.MemberLink.join", join)
     asyncio.get_running_loop().call_later(
         0.05, lambda: [t.cancel() for t in asyncio.all_tasks() if "beluga" in t.get_name()]
     )

@@ -15,12 +15,11 @@ from beluga_livekit import (
     DisconnectedError,
     DisconnectReason,
     LiveKitError,
-    LoopbackRoom,
     Participant,
     ParticipantKind,
     ParticipantStream,
 )
-from beluga_livekit.testing import loopback_room
+from beluga_livekit.testing import LoopbackRoom, loopback_room
 
 pytestmark = pytest.mark.anyio
 

@@ -38,10 +38,10 @@ from beluga_livekit import (
     LiveKitError,
     LiveKitSession,
     Playout,
-    _ffi,
     open_livekit,
     open_loopback,
 )
+from beluga_livekit._sdk import connect as _ffi
 
 # As in test_room.py: what is played at which moment is measured in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]

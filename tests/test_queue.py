@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from beluga_livekit import AudioFrame
-from beluga_livekit._log import SessionLog
-from beluga_livekit._queue import MAX_CONTENT, FrameQueue
+from beluga_livekit._logging import SessionLog
+from beluga_livekit._receive.frame_buffer import MAX_CONTENT, FrameQueue
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("beluga_livekit._queue.time", clock)
+    monkeypatch.setattr("beluga_livekit._receive.frame_buffer.time", clock)
     return clock
 
 

@@ -30,11 +30,11 @@ from beluga_livekit import (
     TrackStarted,
     TrackStopped,
     TrackUnmuted,
-    _roster,
 )
-from beluga_livekit._config import ListenOptions
-from beluga_livekit._events import MAX_EVENTS, EventQueue
-from beluga_livekit._roster import Roster, Track
+from beluga_livekit._options import ListenOptions
+from beluga_livekit._room import state
+from beluga_livekit._room.events import MAX_EVENTS, EventQueue
+from beluga_livekit._room.state import Roster, Track
 
 pytestmark = pytest.mark.anyio
 
@@ -43,8 +43,8 @@ ANN = Participant("ann")
 
 @pytest.fixture
 async def roster(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Roster]:
-    monkeypatch.setattr(_roster, "LEAVING", 0.05)
-    monkeypatch.setattr(_roster, "RETURNING", 0.1)
+    monkeypatch.setattr(state, "LEAVING", 0.05)
+    monkeypatch.setattr(state, "RETURNING", 0.1)
     roster = Roster()
     yield roster
     roster.end(DisconnectReason.CLIENT_INITIATED)

@@ -1,4 +1,4 @@
-"""The files stand in the order in which sound travels, and each imports only those before it."""
+"""The layers of the package, and what may be imported where."""
 
 from __future__ import annotations
 
@@ -12,74 +12,56 @@ import pytest
 
 import beluga_livekit
 
-ORDER = [
-    "_errors",
-    "_tasks",
-    "_log",
-    "_people",
-    "_events",
-    "_roster",
-    "_frame",
-    "_playout",
-    "_dtmf",
-    "_config",
-    "_mixer",
-    "_resampler",
-    "_converter",
-    "_ffi",
-    "_rtc",
-    "_preconnect",
-    "_track_mixer",
-    "_queue",
-    "_listener",
-    "_receive",
-    "_each",
-    "_speaker",
-    "_gate",
-    "_tx",
-    "_send",
-    "_wiring",
-    "_link",
-    "_loopback",
-    "_background",
-    "_session",
-    "_open",
-    "_loopback_room",
-    "testing",
-    "pcm",
-    "transport",
-    "cli",
-]
 PACKAGE = Path(beluga_livekit.__file__).parent
+# Each may import itself and what stands before it.
+LAYERS = (
+    *("_playout", "_errors", "_logging", "_tasks", "audio", "_streams", "_room", "_options"),
+    *("_token", "_sdk", "_receive", "_send", "_connection", "_lifecycle", "_session", "_open"),
+    *("events", "pcm", "testing", "transport", "_cli"),
+)
 
 
 def imports_of(path: Path) -> set[str]:
+    """Return the modules that a file imports, as dotted names; type-checking imports count too."""
+    package = ["beluga_livekit", *path.relative_to(PACKAGE).parts[:-1]]
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
     return found
 
 
-def test_every_file_is_in_the_order_and_imports_only_what_is_before_it() -> None:
-    files = {path.stem for path in PACKAGE.glob("*.py")}
-    assert files == {*ORDER, "__init__", "__main__"}
-    for position, name in enumerate(ORDER):
-        assert imports_of(PACKAGE / f"{name}.py") <= set(ORDER[:position]), name
+FILES = {path: imports_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def test_the_package_imports_neither_pcm_nor_transport_nor_cli() -> None:
-    assert imports_of(PACKAGE / "__init__.py").isdisjoint({"pcm", "transport", "cli"})
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def test_only_two_files_touch_the_sdk() -> None:
-    users = {
-        path.stem
-        for path in PACKAGE.glob("*.py")
-        if any(line.startswith(("from livekit import rtc", "    from livekit.rtc"))
-               for line in path.read_text().splitlines())
-    }  # fmt: skip
-    assert users == {"_rtc", "_ffi"}
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_file_imports_only_its_own_and_earlier_layers(path: Path) -> None:
+    layer = layer_of(path)
+    if layer in ("__init__", "__main__"):
+        return
+    allowed = {*LAYERS[: LAYERS.index(layer) + 1], "__version__"}
+    own = {name.split(".")[1] for name in FILES[path] if name.startswith("beluga_livekit.")}
+    if layer == "audio":
+        allowed.add("_sdk")  # two constants, which move to audio next
+    assert own <= allowed
+
+
+def test_only_sdk_imports_livekit_rtc() -> None:
+    users = {layer_of(path) for path, names in FILES.items() if "livekit.rtc" in " ".join(names)}
+    assert users == {"_sdk"}
+
+
+def test_package_imports_no_extra() -> None:
+    names = " ".join(FILES[PACKAGE / "__init__.py"])
+    assert not [each for each in ("pcm", "transport", "testing", "_cli") if each in names]
 
 
 def test_importing_starts_nothing_native() -> None:
@@ -98,7 +80,7 @@ def test_an_exit_with_native_streams_open_has_the_programs_own_exit_code() -> No
     """The SDK alone aborts one in fifteen of these: it takes many to see that it is mended."""
     code = (
         "import asyncio, sys\n"
-        "from beluga_livekit import _ffi, _rtc\n"
+        "from beluga_livekit._sdk import connect as _ffi, rtc as _rtc\n"
         "async def main():\n"
         "    track = _rtc.local_track(_ffi.Source(48000, 1, 100).rtc)\n"
         "    streams = [_rtc.rtc.AudioStream(track) for _ in range(8)]\n"

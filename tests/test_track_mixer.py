@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sound import tone
 
-from beluga_livekit._track_mixer import PATIENCE, Mixed, TrackMixer
+from beluga_livekit.audio.track_mixer import PATIENCE, Mixed, TrackMixer
 
 RATE = 48000
 SIZE = 960  # 20 ms

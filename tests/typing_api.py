@@ -13,7 +13,6 @@ from beluga_livekit import (
     AudioFrame,
     DisconnectReason,
     LiveKitSession,
-    LoopbackRoom,
     Participant,
     ParticipantLeft,
     ParticipantStream,
@@ -21,6 +20,7 @@ from beluga_livekit import (
     open_livekit,
     open_loopback,
 )
+from beluga_livekit.testing import LoopbackRoom
 from beluga_livekit.transport import AsVoiceTransport, TransportConfig, VoiceTransport, new
 
 

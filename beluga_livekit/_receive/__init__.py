@@ -1,0 +1,1 @@
+"""From the room to rx."""

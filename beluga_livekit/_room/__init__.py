@@ -1,0 +1,1 @@
+"""Participants and tracks of a room: no SDK, no audio."""

@@ -1,0 +1,1 @@
+"""From tx to the room."""

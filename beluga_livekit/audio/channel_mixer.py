@@ -1,0 +1,128 @@
+"""`ChannelMixer`: from any number of channels to any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .frame import check_channels
+
+__all__ = ["ChannelMixer", "check_samples", "crossfade"]
+
+Samples = NDArray[np.int16]
+
+
+def check_samples(samples: object, num_channels: int) -> None:
+    """Raises where `samples` are not what a stage takes.
+
+    Raises:
+        TypeError: Not an int16 array.
+        ValueError: Not of shape (n,) when mono, (n, num_channels) otherwise.
+    """
+    if not isinstance(samples, np.ndarray) or samples.dtype.char != "h":  # 4 times as fast as ==
+        got = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
+        raise TypeError(f"expected an int16 array, got {got}")
+    fits = samples.ndim == 1 if num_channels == 1 else samples.shape[1:] == (num_channels,)
+    if not fits:
+        wanted = "(n,)" if num_channels == 1 else f"(n, {num_channels})"
+        raise ValueError(f"expected samples of shape {wanted}, got {samples.shape}")
+
+
+def crossfade(old: Samples, new: Samples) -> Samples:
+    """Returns sound that begins as `old` does and ends as `new` does, with no step between."""
+    ramp = np.arange(1, len(new) + 1, dtype=np.float32) / (len(new) + 1)
+    if new.ndim > 1:
+        ramp = ramp[:, None]
+    mixed: Samples = np.rint(old + (new.astype(np.float32) - old) * ramp).astype(np.int16)
+    return mixed
+
+
+class ChannelMixer:
+    """Mixes channels, sample by sample: nothing is held back and nothing is remembered.
+
+    Without more said, fewer channels are averages of the input's (no sum can clip) and more
+    channels are copies: output `i` hears the inputs `i`, `i + out_channels`, ... or, where there
+    are fewer inputs, input `i % in_channels`.
+
+    Args:
+        in_channels: 1 to 8.
+        out_channels: 1 to 8.
+        select: Take this one input channel for every output, as for the two sides of a
+            telephone recording.
+        matrix: Gains of your own, shape (in_channels, out_channels); sums are clipped.
+
+    Raises:
+        ConfigError: A number of channels out of range.
+        ValueError: `select` or `matrix` does not fit the channels, or both are given.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        select: int | None = None,
+        matrix: ArrayLike | None = None,
+    ) -> None:
+        self.in_channels = check_channels(in_channels, "in_channels")
+        self.out_channels = check_channels(out_channels, "out_channels")
+        self._gains: NDArray[np.float64] | None = None
+        if select is not None and matrix is not None:
+            raise ValueError("give select or matrix, not both")
+        if select is not None:
+            if select not in range(in_channels):
+                raise ValueError(f"select must be 0 to {in_channels - 1}, got {select}")
+            self._gains = np.zeros((in_channels, out_channels))
+            self._gains[select] = 1.0
+        elif matrix is not None:
+            self._gains = np.array(matrix, np.float64)
+            if self._gains.shape != (in_channels, out_channels):
+                shape = (in_channels, out_channels)
+                raise ValueError(f"expected a matrix of shape {shape}, got {self._gains.shape}")
+            if not np.isfinite(self._gains).all():
+                raise ValueError("the matrix holds NaN or infinity")
+        elif out_channels < in_channels and (in_channels, out_channels) != (2, 1):
+            heard_by = np.arange(in_channels)[:, None] % out_channels == np.arange(out_channels)
+            self._gains = heard_by / heard_by.sum(axis=0)
+
+    def push(self, samples: Samples) -> Samples:
+        """Returns `samples` mixed: as many instants as came in.
+
+        Args:
+            samples: int16, shape (n,) when mono, (n, in_channels) otherwise.
+
+        Raises:
+            TypeError: Not an int16 array.
+            ValueError: Another shape.
+        """
+        check_samples(samples, self.in_channels)
+        if self._gains is not None:
+            return self._weigh(samples, self._gains)
+        if self.in_channels == self.out_channels:
+            return samples
+        if self.out_channels == 1:
+            # The mean of two, rounded down, without a wider type: what both have in common plus
+            # half of where they differ (3 us for 20 ms at 48 kHz, 13 us through int32).
+            left, right = samples[:, 0], samples[:, 1]
+            mean: Samples = (left ^ right) >> 1
+            mean += left & right
+            return mean
+        out = np.empty((len(samples), self.out_channels), np.int16)
+        for channel in range(self.out_channels):
+            source = samples if self.in_channels == 1 else samples[:, channel % self.in_channels]
+            out[:, channel] = source
+        return out
+
+    def flush(self) -> Samples:
+        """Returns no samples: a mixer holds nothing back."""
+        return np.empty(0 if self.out_channels == 1 else (0, self.out_channels), np.int16)
+
+    def reset(self) -> None:
+        """Does nothing: a mixer remembers nothing."""
+
+    def _weigh(self, samples: Samples, gains: NDArray[Any]) -> Samples:
+        mixed = np.rint(samples.reshape(-1, self.in_channels) @ gains)
+        out: Samples = np.clip(mixed, -32768, 32767).astype(np.int16)
+        return out[:, 0] if self.out_channels == 1 else out
