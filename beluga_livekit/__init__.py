@@ -9,7 +9,7 @@ from ._errors import (
     LiveKitError,
 )
 from ._open import attach_room, open_livekit, open_loopback
-from ._options import TransportConfig
+from ._playout import Playout
 from ._receive.participant_streams import ParticipantStream
 from ._room.events import (
     Disconnected,
@@ -28,7 +28,7 @@ from ._room.events import (
     TrackUnmuted,
 )
 from ._room.participants import Participant, ParticipantFilter, ParticipantKind, TrackSource
-from ._send.play_source import Playable, Playout
+from ._send.play_source import Playable
 from ._session import LiveKitSession, SessionStatistics
 from .audio.channel_mixer import ChannelMixer
 from .audio.converter import Converter
@@ -71,7 +71,6 @@ __all__ = [
     "TrackStarted",
     "TrackStopped",
     "TrackUnmuted",
-    "TransportConfig",
     "attach_room",
     "open_livekit",
     "open_loopback",

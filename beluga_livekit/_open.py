@@ -13,10 +13,11 @@ from ._connection.server import AttachedLink, Link, RoomLink
 from ._errors import ConfigError, DisconnectedError, DisconnectReason
 from ._lifecycle import Background, first
 from ._logging import SessionLog
-from ._options import SessionOptions, Token, check_url, read_token
+from ._options import SessionOptions, check_url
 from ._room.participants import Participant, ParticipantFilter
 from ._sdk import rtc
 from ._session import LiveKitSession
+from ._token import Token, read_token
 
 __all__ = ["OpenSession", "attach_room", "open_livekit", "open_loopback"]
 

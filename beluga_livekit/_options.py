@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
-import json
 import math
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
@@ -23,66 +19,20 @@ from ._room.participants import (
     check_sources,
     is_wanted,
 )
-from .audio.frame import check_channels, check_rate, is_number, is_whole
+from .audio.format import check_channels, check_rate, is_number, is_whole
 
 __all__ = [
     "EachKeywords",
-    "Grants",
     "ListenKeywords",
     "ListenOptions",
     "SessionOptions",
-    "Token",
-    "TransportConfig",
     "check_names",
     "check_url",
-    "read_token",
 ]
-
-Token = str | Callable[[], str | Awaitable[str]]
-"""An access token, or what returns one (called for every join), sync or async."""
 
 # A speech model gets its answer in frames of 10 to 100 ms; beyond 1 s a "frame" is a recording.
 MIN_FRAME, MAX_FRAME = 0.001, 1.0
 DEFAULT_FRAME = 0.02
-
-
-def _mapping(_: object, attribute: Any, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{attribute.name} must be a mapping, got {type(value).__name__}")
-
-
-@attrs.frozen
-class TransportConfig:
-    """What a transport provider is made from: Beluga's configuration, field by field.
-
-    Attributes:
-        url: Where the server is: ws, wss, http or https.
-        token: An access token, or a callable returning one.
-        sample_rate: Of the received frames, in Hz.
-        channels: Of the received frames.
-        extra: What only this provider knows: for LiveKit `room` and the keywords of
-            `open_livekit`.
-    """
-
-    url: str = attrs.field(default="", repr=lambda url: repr(display_url(str(url))))
-    token: Token = attrs.field(default="", repr=lambda token: "<token>" if token else "''")
-    sample_rate: int = 16_000
-    channels: int = 1
-    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
-
-
-@attrs.frozen
-class Grants:
-    """What a token says about who may join where, and until when.
-
-    Attributes:
-        can_publish: Whether a microphone may be published, as is what a session does.
-    """
-
-    identity: str
-    room: str
-    expires_at: float
-    can_publish: bool
 
 
 def check_url(url: object) -> str:
@@ -102,58 +52,6 @@ def check_url(url: object) -> str:
             f"(ws, wss, http or https), got {display_url(url)!r}"
         )
     return url
-
-
-def read_token(token: object, *, room: str | None = None) -> Grants:
-    """Reads a token's claims. The signature is the server's to check.
-
-    Args:
-        token: The JSON web token.
-        room: The room that it must be for, if any.
-
-    Raises:
-        ConfigError: It is missing, no JWT, lets nobody join, has expired, or is for another room.
-    """
-    if not token:
-        raise ConfigError("livekit: Token is required")
-    if not isinstance(token, str):
-        raise ConfigError(f"livekit: the token must be a string, got {type(token).__name__}")
-    claims = _claims(token)
-    video = claims.get("video")
-    if not isinstance(video, dict) or video.get("roomJoin") is not True:
-        raise ConfigError("livekit: the token does not let its holder join a room (roomJoin)")
-    granted, identity, expiry = video.get("room"), claims.get("sub"), claims.get("exp", math.inf)
-    if not isinstance(granted, str) or not granted:
-        raise ConfigError("livekit: the token names no room")
-    if room is not None and room != granted:
-        raise ConfigError(f"livekit: the token is for room {granted!r}, not for {room!r}")
-    if not isinstance(identity, str) or not identity:
-        raise ConfigError("livekit: the token names no identity (sub)")
-    if not is_number(expiry):
-        raise ConfigError("livekit: the token's expiry (exp) is not a time")
-    if expiry <= time.time():
-        ago = time.time() - expiry
-        raise ConfigError(f"livekit: the token has expired {ago:.0f} s ago")
-    sources = video.get("canPublishSources")
-    microphone = not sources or not isinstance(sources, list) or "microphone" in sources
-    can_publish = microphone and video.get("canPublish") is not False
-    return Grants(identity, granted, float(expiry), can_publish)
-
-
-def _claims(token: str) -> dict[str, Any]:
-    try:
-        header, payload, _ = (_decode(part) for part in token.split("."))
-        claims = (json.loads(header), json.loads(payload))
-    except (ValueError, binascii.Error, RecursionError):
-        claims = (None, None)
-    if not isinstance(claims[0], dict) or not isinstance(claims[1], dict):
-        blank = ", and there is white space around it" if token != token.strip() else ""
-        raise ConfigError(f"livekit: the token is no JWT (three base64url parts){blank}")
-    return claims[1]
-
-
-def _decode(part: str) -> bytes:
-    return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
 
 
 def _seconds(

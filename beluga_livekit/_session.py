@@ -13,14 +13,16 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from ._errors import ConfigError, DisconnectReason
 from ._lifecycle import CLOSED, Background
 from ._options import EachKeywords, ListenKeywords, check_names
+from ._playout import Playout
 from ._receive.participant_streams import ParticipantStream, serve_each
 from ._room.dtmf import GAP, codes_of
 from ._room.events import Event
 from ._room.participants import Participant, ParticipantFilter, check_filter, is_wanted
 from ._sdk import rtc
-from ._send.play_source import Playable, Playout, frames_of
+from ._send.play_source import Playable, frames_of
 from ._send.send_stream import SendStream
-from .audio.frame import AudioFrame, is_number
+from .audio.format import is_number
+from .audio.frame import AudioFrame
 
 __all__ = ["LiveKitSession", "SessionStatistics"]
 

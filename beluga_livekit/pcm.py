@@ -9,7 +9,8 @@ from __future__ import annotations
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ObjectReceiveStream, ObjectSendStream
 
-from .audio.frame import AudioFrame, FrameMaker
+from .audio.frame import AudioFrame
+from .audio.framing import PcmDecoder
 
 __all__ = ["PcmReceiveStream", "PcmSendStream"]
 
@@ -32,7 +33,7 @@ class PcmSendStream(ByteSendStream):
         self, tx: ObjectSendStream[AudioFrame], *, sample_rate: int = 16_000, num_channels: int = 1
     ) -> None:
         self._tx = tx
-        self._maker = FrameMaker(sample_rate, num_channels)
+        self._maker = PcmDecoder(sample_rate, num_channels)
         self._closed = False
 
     async def send(self, item: bytes) -> None:

@@ -13,19 +13,20 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Protocol, overload
 
 import anyio
+import attrs
 from anyio.abc import ByteSendStream
 
-from ._errors import ConfigError
+from ._errors import ConfigError, display_url
 from ._lifecycle import CLOSED
 from ._open import open_livekit
-from ._options import TransportConfig
 from ._session import LiveKitSession
+from ._token import Token
 from .audio.frame import AudioFrame
 from .pcm import PcmSendStream
 
@@ -38,6 +39,32 @@ __all__ = [
     "providers",
     "register",
 ]
+
+
+def _mapping(_: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{attribute.name} must be a mapping, got {type(value).__name__}")
+
+
+@attrs.frozen
+class TransportConfig:
+    """What a transport provider is made from: Beluga's configuration, field by field.
+
+    Attributes:
+        url: Where the server is: ws, wss, http or https.
+        token: An access token, or a callable returning one.
+        sample_rate: Of the received frames, in Hz.
+        channels: Of the received frames.
+        extra: What only this provider knows: for LiveKit `room` and the keywords of
+            `open_livekit`.
+    """
+
+    url: str = attrs.field(default="", repr=lambda url: repr(display_url(str(url))))
+    token: Token = attrs.field(default="", repr=lambda token: "<token>" if token else "''")
+    sample_rate: int = 16_000
+    channels: int = 1
+    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
+
 
 Factory = Callable[[TransportConfig], AbstractAsyncContextManager[Any, Any]]
 

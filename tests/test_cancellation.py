@@ -18,7 +18,7 @@ from livekit_server import Server
 from sound import DEADLINE, cut, tone
 
 from beluga_livekit import AudioFrame, LiveKitSession, open_livekit, open_loopback
-from beluga_livekit._sdk import connect as _ffi
+from beluga_livekit._sdk import event_router
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +99,7 @@ async def test_cancelled_within_a_connect_the_process_lives_on(token: MakeToken)
 async def test_an_sdk_that_has_moved_its_private_names_is_waited_for(
     server: Server, token: MakeToken, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ffi, "_SUPPORTED", False)
+    monkeypatch.setattr(event_router, "SUPPORTED", False)
     for milliseconds in (1, 20, 60):
         with anyio.move_on_after(milliseconds / 1000) as scope:
             async with open_livekit(server.url, token(f"bot-{milliseconds}"), send=False):

@@ -18,7 +18,7 @@ from conftest import Admin, MakeToken
 from livekit_server import Server
 from sound import DEADLINE, calm, hear, measure, samples_of, tone
 
-from beluga_livekit._options import _claims, read_token
+from beluga_livekit._token import _claims, read_token
 
 TIMEOUT = 60
 NAMES = ("LIVEKIT_URL", "LIVEKIT_TOKEN", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")

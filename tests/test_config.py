@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beluga_livekit import ConfigError, TransportConfig, open_livekit, open_loopback
-from beluga_livekit._options import read_token
+from beluga_livekit import ConfigError, open_livekit, open_loopback
+from beluga_livekit._token import read_token
+from beluga_livekit.transport import TransportConfig
 
 URL = "ws://127.0.0.1:7880"
 

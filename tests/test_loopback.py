@@ -346,7 +346,7 @@ async def test_a_failure_of_the_background_leaves_the_block(
 
     with pytest.raises(LiveKitError, match="^no sound was taken$"):
         async with open_loopback() as session:
-            monkeypatch.setattr("beluga_livekit._sdk.connect.Source.capture", fail)
+            monkeypatch.setattr("beluga_livekit._sdk.audio_source.AudioSource.capture", fail)
             await session.send(AudioFrame(bytes(640), 16000))
             async for _ in session:
                 pass

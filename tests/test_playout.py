@@ -18,18 +18,7 @@ from checkpoints import cancel_everywhere
 from conftest import Admin, MakeToken, own_tasks
 from livekit_server import Server
 from numpy.typing import NDArray
-from sound import (
-    DEADLINE,
-    Recording,
-    calm,
-    cut,
-    hear,
-    measure,
-    recorded,
-    samples_of,
-    say,
-    tone,
-)
+from sound import DEADLINE, Recording, calm, cut, hear, measure, recorded, samples_of, say, tone
 
 from beluga_livekit import (
     AudioFrame,
@@ -41,7 +30,7 @@ from beluga_livekit import (
     open_livekit,
     open_loopback,
 )
-from beluga_livekit._sdk import connect as _ffi
+from beluga_livekit._sdk import audio_source, event_router
 
 # As in test_room.py: what is played at which moment is measured in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]
@@ -178,7 +167,7 @@ async def test_play_with_an_sdk_whose_private_names_have_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A fake change of the SDK's: captures are its own then."""
-    monkeypatch.setattr(_ffi, "_SUPPORTED", False)
+    monkeypatch.setattr(event_router, "SUPPORTED", False)
     async with loopback() as session, recorded(session[0]) as heard:
         await session.play(frame_of(OLD))
         assert np.array_equal(await heard.until_quiet(), OLD)
@@ -190,23 +179,23 @@ async def test_play_with_an_sdk_whose_private_names_have_moved(
 
 
 async def test_what_the_sdk_does_not_take_is_an_error() -> None:
-    source = _ffi.Source(RATE, 1, 20)
+    source = audio_source.AudioSource(RATE, 1, 20)
     await source.capture(OLD[: 2 * STEP])
     await source.capture(OLD[: 2 * STEP])  # is answered when a tick has made room
-    other = _ffi.Source.__new__(_ffi.Source)
+    other = audio_source.AudioSource.__new__(audio_source.AudioSource)
     other.__dict__.update(source.__dict__, _unanswered={})
     await other.capture(OLD[:STEP])  # while that waits, the SDK refuses all others
-    with pytest.raises(LiveKitError, match="the SDK took no sound: .*failed to capture frame"):
-        await other.settled()
-    await source.settled()
+    with pytest.raises(LiveKitError, match="audio capture failed: .*failed to capture frame"):
+        await other.wait_until_answered()
+    await source.wait_until_answered()
     await source.aclose()
 
 
 async def test_a_source_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake: the answer is lost."""
-    monkeypatch.setattr(_ffi, "CAPTURE_TIMEOUT", 0.05)
-    monkeypatch.setattr(_ffi.Source, "_answer", lambda *_: None)
-    with pytest.raises(LiveKitError, match="the SDK took no sound: no answer within 0.05 s"):
+    monkeypatch.setattr(audio_source, "CAPTURE_TIMEOUT", 0.05)
+    monkeypatch.setattr(audio_source.AudioSource, "_answer", lambda *_: None)
+    with pytest.raises(LiveKitError, match="audio capture failed: no answer within 0.05 s"):
         async with loopback():
             pass
 

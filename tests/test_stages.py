@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sound import decibels, measure, tone
 
 from beluga_livekit import ChannelMixer, ConfigError, Converter, Resampler
-from beluga_livekit.audio.converter import Framer
+from beluga_livekit.audio.framing import Framer
 from beluga_livekit.audio.resampler import _Plan
 
 RATES = [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000]

@@ -49,9 +49,16 @@ def test_file_imports_only_its_own_and_earlier_layers(path: Path) -> None:
         return
     allowed = {*LAYERS[: LAYERS.index(layer) + 1], "__version__"}
     own = {name.split(".")[1] for name in FILES[path] if name.startswith("beluga_livekit.")}
-    if layer == "audio":
-        allowed.add("_sdk")  # two constants, which move to audio next
     assert own <= allowed
+
+
+def test_audio_imports_numpy_and_errors_only() -> None:
+    allowed = {"beluga_livekit._errors", "beluga_livekit.audio", "numpy", "attrs"}
+    for path, names in FILES.items():
+        if layer_of(path) == "audio":
+            for name in names:
+                known = name.split(".")[0] in sys.stdlib_module_names
+                assert known or any(name.startswith(each) for each in allowed), (path, name)
 
 
 def test_only_sdk_imports_livekit_rtc() -> None:
@@ -80,9 +87,9 @@ def test_an_exit_with_native_streams_open_has_the_programs_own_exit_code() -> No
     """The SDK alone aborts one in fifteen of these: it takes many to see that it is mended."""
     code = (
         "import asyncio, sys\n"
-        "from beluga_livekit._sdk import connect as _ffi, rtc as _rtc\n"
+        "from beluga_livekit._sdk import audio_source, rtc as _rtc\n"
         "async def main():\n"
-        "    track = _rtc.local_track(_ffi.Source(48000, 1, 100).rtc)\n"
+        "    track = _rtc.local_track(audio_source.AudioSource(48000, 1, 100).rtc)\n"
         "    streams = [_rtc.rtc.AudioStream(track) for _ in range(8)]\n"
         "    await anext(streams[0])\n"
         "    sys.exit(7)\n"

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from .._errors import ConfigError, LiveKitError
 from .._open import open_livekit, open_loopback
-from .._options import read_token
 from .._session import LiveKitSession
-from ..audio.channel_mixer import Samples
+from .._token import read_token
+from ..audio.format import Samples
 from ..audio.frame import AudioFrame
 from ..audio.resampler import Resampler
 

@@ -20,10 +20,11 @@ from .._errors import (
     scrub,
 )
 from .._logging import SessionLog
-from .._options import Grants, SessionOptions, Token, read_token
+from .._options import SessionOptions
 from .._receive.track_readers import Receiver
 from .._sdk import rtc
 from .._send.pump import Sender
+from .._token import Grants, Token, read_token
 from .room_adapter import Wiring
 
 __all__ = ["AttachedLink", "Link", "RoomLink"]

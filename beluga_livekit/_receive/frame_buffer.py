@@ -21,7 +21,7 @@ import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from .._logging import SessionLog
-from ..audio.channel_mixer import crossfade
+from ..audio.fades import crossfade
 from ..audio.frame import AudioFrame
 
 __all__ = ["FrameQueue"]

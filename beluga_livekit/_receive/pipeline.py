@@ -10,10 +10,10 @@ import numpy as np
 from .._logging import SessionLog
 from .._options import ListenOptions
 from .._room.state import Track
-from .._sdk import rtc
-from ..audio.channel_mixer import Samples
-from ..audio.converter import Converter, Framer
+from ..audio.converter import Converter
+from ..audio.format import WIRE_FRAME_MS, WIRE_RATE, Samples
 from ..audio.frame import AudioFrame
+from ..audio.framing import Framer
 from ..audio.track_mixer import TrackMixer
 from .frame_buffer import FrameQueue
 
@@ -51,7 +51,7 @@ class Listener:
         self.options = options
         self.queue = FrameQueue(options.receive_buffer, options.max_delay, log, name)
         short = options.samples_per_frame / options.sample_rate <= SHORT
-        self.wire_ms = rtc.WIRE_FRAME_MS // 2 if short else rtc.WIRE_FRAME_MS
+        self.wire_ms = WIRE_FRAME_MS // 2 if short else WIRE_FRAME_MS
         self._mixer = TrackMixer()
         self._lanes: dict[str | None, _Lane] = {}
         self._tracks: dict[str, str] = {}  # identities by SID, of those that have delivered sound
@@ -100,7 +100,7 @@ class Listener:
 
     async def fill_silence(self) -> None:
         """Goes on where there is no track, until nobody reads any more."""
-        silence = np.zeros(rtc.WIRE_RATE * self.wire_ms // 1000, np.int16)
+        silence = np.zeros(WIRE_RATE * self.wire_ms // 1000, np.int16)
         while self.is_wanted:
             self._changed = anyio.Event()
             if self._tracks or self._heard_until is None:
@@ -123,8 +123,8 @@ class Listener:
         return self._lanes[key]
 
     def _put(self, lane: _Lane, samples: Samples, now: float, tracks: tuple[str, ...]) -> None:
-        self._heard_until = now + len(samples) / rtc.WIRE_RATE
-        for cut in lane.framer.push(lane.converter.push(samples, rtc.WIRE_RATE)):
+        self._heard_until = now + len(samples) / WIRE_RATE
+        for cut in lane.framer.push(lane.converter.push(samples, WIRE_RATE)):
             self._deliver(lane, cut, now, tracks)
 
     def _finish(self, lane: _Lane, now: float) -> None:

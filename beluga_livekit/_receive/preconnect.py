@@ -15,9 +15,9 @@ import anyio
 from .._errors import ConfigError
 from .._logging import SessionLog
 from .._sdk import rtc
-from ..audio.channel_mixer import Samples
-from ..audio.converter import Converter, Framer
-from ..audio.frame import FrameMaker
+from ..audio.converter import Converter
+from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
+from ..audio.framing import Framer, PcmDecoder
 
 __all__ = ["Preconnect"]
 
@@ -109,13 +109,13 @@ class Preconnect:
             container = "ogg" if "ogg" in mime_type else "webm"
             sound = await anyio.to_thread.run_sync(_decode, bytes(data), container)
         else:
-            maker = FrameMaker(int(attributes["sampleRate"]), int(attributes["channels"]))
+            maker = PcmDecoder(int(attributes["sampleRate"]), int(attributes["channels"]))
             frame = maker.push(bytes(data))
             maker.finish()
-            converter = Converter(rtc.WIRE_RATE)
+            converter = Converter(WIRE_RATE)
             sound = [converter.push(frame.samples, frame.sample_rate)] if frame is not None else []
             sound.append(converter.finish())
-        framer = Framer(rtc.WIRE_FRAME)
+        framer = Framer(WIRE_FRAME)
         frames = [wire_frame for samples in sound for wire_frame in framer.push(samples)]
         return [*frames, framer.take()] if framer.held else frames
 
@@ -132,7 +132,7 @@ def _decode(data: bytes, container: str) -> list[Samples]:
         raise ConfigError(
             f"it is {container}; to decode that: pip install 'beluga-livekit[preconnect]'"
         ) from None
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=rtc.WIRE_RATE)
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=WIRE_RATE)
     sound: list[Samples] = []
     try:
         with av.open(io.BytesIO(data), "r", format=container) as recording:

@@ -15,7 +15,7 @@ from .._logging import SessionLog
 from .._options import ListenOptions, SessionOptions
 from .._room.state import Roster, Track
 from .._sdk import rtc
-from ..audio.channel_mixer import Samples
+from ..audio.format import WIRE_RATE, Samples
 from .pipeline import Listener
 from .preconnect import Preconnect
 
@@ -173,7 +173,7 @@ class Receiver:
             introduced = True
             for listener in reader.listeners:
                 listener.hear(track, samples, now, apart=held_up > 0)
-            held_up -= len(samples) / rtc.WIRE_RATE
+            held_up -= len(samples) / WIRE_RATE
             if not all(listener.is_wanted for listener in reader.listeners):
                 self.update()
 

@@ -21,14 +21,14 @@ from .._errors import (
     display_url,
     scrub,
 )
-from .._options import Grants, SessionOptions
+from .._options import SessionOptions
 from .._room.participants import Participant, ParticipantKind, TrackSource
-from ..audio.channel_mixer import Samples
-from . import connect as _ffi
+from .._token import Grants
+from ..audio.format import WIRE_FRAME_MS, WIRE_RATE, Samples
+from . import event_router
+from .connect import connect
 
 __all__ = [
-    "WIRE_FRAME",
-    "WIRE_RATE",
     "LocalTrack",
     "Publication",
     "RemotePublication",
@@ -57,12 +57,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger("beluga_livekit")
-
-# What travels: the SDK's native rate, so that nothing but our stages resamples. 20 ms frames cost
-# half the CPU of its default of 10 ms (7-10 against 11-18 ms per second of a stream).
-WIRE_RATE = 48_000
-WIRE_FRAME_MS = 20
-WIRE_FRAME = WIRE_RATE * WIRE_FRAME_MS // 1000
 
 # The longest that leaving, unpublishing and closing a track may take: each is a few
 # milliseconds, but none of them is bounded by the SDK, and unpublishing was seen to never answer.
@@ -101,7 +95,7 @@ _scrub = _Scrub()
 
 def new_room() -> rtc.Room:
     """Must be called inside the event loop, as everything of the SDK."""
-    _ffi.install()
+    event_router.install()
     logging.getLogger("livekit").addFilter(_scrub)  # the same filter is added once only
     return rtc.Room()
 
@@ -153,7 +147,7 @@ async def join(
     )
     place = (url.rstrip("/"), grants.room, grants.identity)
     try:
-        await _ffi.connect(room, url, token, room_options, place)
+        await connect(room, url, token, room_options, place)
     except rtc.ConnectError as error:  # `from None`: its text may hold the token
         raise _connect_error(error.message.replace(token, "<token>"), display_url(url)) from None
 

@@ -10,15 +10,16 @@ import anyio
 import numpy as np
 
 from .._options import SessionOptions
-from .._sdk import connect as _ffi
 from .._sdk import rtc
-from ..audio.channel_mixer import Samples
+from .._sdk.audio_source import AudioSource
+from ..audio.fades import fade_out
+from ..audio.format import WIRE_RATE, Samples
 
 __all__ = ["STEP", "STEP_SECONDS", "Speaker"]
 
 # A native thread takes this much sound out of the queue at every tick, or silence where there is
 # less than that. It ticks on a grid that does not drift (0.4 ms in 7 minutes), but tells nobody.
-STEP = rtc.WIRE_RATE // 100
+STEP = WIRE_RATE // 100
 STEP_SECONDS = 0.01
 
 # What has to be on one side of a tick for certain is done in this part of a step, in seconds since
@@ -49,7 +50,7 @@ class Speaker:
     def __init__(self, options: SessionOptions) -> None:
         self._lead = round(options.send_buffer / STEP_SECONDS)  # steps
         self._channels = rtc.wire_channels(options.num_channels)
-        self._source: _ffi.Source | None = None
+        self._source: AudioSource | None = None
         self._lock = anyio.Lock(fast_acquire=True)
         self._grid = 0.0  # time.perf_counter() at one of the ticks
         self._last = 0  # the tick, counted from that one, that takes the last step of the queue
@@ -58,20 +59,20 @@ class Speaker:
         self.end = 0
         """The position of the end of all sound."""
 
-    async def open(self) -> _ffi.Source:
+    async def open(self) -> AudioSource:
         """Returns the SDK's end: made when first asked for, as its thread is."""
         if self._source is None:
             steps = self._lead + ROOM
-            self._source = _ffi.Source(rtc.WIRE_RATE, self._channels, steps * 10)
+            self._source = AudioSource(WIRE_RATE, self._channels, steps * 10)
             await self._find_ticks(self._source, self._silence(steps * STEP))
         return self._source
 
-    async def _find_ticks(self, source: _ffi.Source, all_there_is_room_for: Samples) -> None:
+    async def _find_ticks(self, source: AudioSource, all_there_is_room_for: Samples) -> None:
         looks: list[float] = []
         for _ in range(MAX_LOOKS):
             await source.capture(all_there_is_room_for)
             await source.capture(all_there_is_room_for[:STEP])  # is answered at the next tick
-            await source.settled()
+            await source.wait_until_answered()
             source.clear()
             looks.append(source.answered_at)
             # A look may be late, but never early.
@@ -112,7 +113,7 @@ class Speaker:
         source = await self.open()
         await anyio.sleep(max(0.0, self.seconds_queued - self._lead * STEP_SECONDS))
         async with self._lock:
-            await source.settled()
+            await source.wait_until_answered()
             if not at_once:
                 await self._between_ticks(only_if_empty=True)
             await self._hand_over(source, samples)
@@ -127,7 +128,7 @@ class Speaker:
         async with self._lock:
             if (source := self._source) is None:
                 return self.position, 0
-            await source.settled()
+            await source.wait_until_answered()
             await self._between_ticks(only_if_empty=False)
             tick, heard = self._tick(), self.position
             over = self.end if end is None else min(end, self.end)
@@ -138,7 +139,7 @@ class Speaker:
             sound = np.concatenate([self._silence(STEP), *self._recent])
             offset = self.end - len(sound)
             fade = STEP if start <= heard else 0  # what has not begun needs no end
-            new = _faded(sound, cut - offset, over - offset, fade)[heard - offset :]
+            new = fade_out(sound, cut - offset, over - offset, fade)[heard - offset :]
             source.clear()
             moved = heard + len(new) - self.end
             self._recent = deque([sound[: heard - offset]])
@@ -155,7 +156,7 @@ class Speaker:
             if source is not None:
                 await source.aclose()
 
-    async def _hand_over(self, source: _ffi.Source, samples: Samples) -> None:
+    async def _hand_over(self, source: AudioSource, samples: Samples) -> None:
         await source.capture(samples)
         tick = self._tick()
         self._last = max(self._last, tick) + len(samples) // STEP
@@ -188,19 +189,3 @@ class Speaker:
 
     def _silence(self, count: int) -> Samples:
         return np.zeros(count if self._channels == 1 else (count, self._channels), np.int16)
-
-
-def _faded(sound: Samples, start: int, end: int, fade: int) -> Samples:
-    """Returns `sound` with what is between two places in it faded out and cut, in whole steps.
-
-    Where there are fewer than `fade` samples to be faded, what comes before is mirrored: a fade
-    goes on though there is no sound for it.
-    """
-    rest = sound[start : min(end, start + fade)]
-    turn = start + len(rest)
-    tail = np.concatenate([rest, sound[turn - (fade - len(rest)) : turn][::-1]])
-    ramp = np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    tail = np.rint(tail * (ramp if sound.ndim == 1 else ramp[:, None])).astype(np.int16)
-    gap = np.zeros((-(start + fade + len(sound) - end) % STEP, *sound.shape[1:]), np.int16)
-    faded: Samples = np.concatenate([sound[:start], tail, gap, sound[end:]])
-    return faded

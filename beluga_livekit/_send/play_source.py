@@ -8,13 +8,14 @@ from inspect import isawaitable
 from typing import Any
 
 import anyio
-import attrs
 import numpy as np
 
 from .._errors import ConfigError
-from ..audio.frame import AudioFrame, FrameMaker, check_channels, check_rate
+from ..audio.format import check_channels, check_rate
+from ..audio.frame import AudioFrame
+from ..audio.framing import PcmDecoder
 
-__all__ = ["Playable", "Playout", "frames_of"]
+__all__ = ["Playable", "frames_of"]
 
 Playable = (
     AudioFrame | bytes | bytearray | memoryview | Iterable[AudioFrame] | Iterable[bytes]
@@ -24,26 +25,6 @@ Playable = (
 
 # A source that is closed does not make us wait for longer than this, in seconds.
 CLOSE_TIMEOUT = 2.0
-
-
-def _microseconds(seconds: float) -> float:
-    return round(seconds, 6)
-
-
-@attrs.frozen
-class Playout:
-    """How much of a source was played.
-
-    Attributes:
-        played: Seconds of it that were played here: what is on its way, in the network and in the
-            listener's buffers, about 0.1 s, counts as played.
-        dropped: Seconds that it had already given and that were not played.
-        interrupted: Whether `interrupt` ended it.
-    """
-
-    played: float = attrs.field(converter=_microseconds)
-    dropped: float = attrs.field(converter=_microseconds)
-    interrupted: bool
 
 
 @asynccontextmanager
@@ -84,7 +65,7 @@ async def frames_of(
 async def _frames(
     pieces: AsyncIterator[Any], sample_rate: int | None, num_channels: int
 ) -> AsyncGenerator[AudioFrame]:
-    maker: FrameMaker | None = None
+    maker: PcmDecoder | None = None
     async for piece in pieces:
         if isinstance(piece, AudioFrame):
             yield piece
@@ -92,7 +73,7 @@ async def _frames(
             if maker is None:
                 if sample_rate is None:
                     raise ConfigError("play needs the sample_rate of what comes as bytes")
-                maker = FrameMaker(sample_rate, num_channels)
+                maker = PcmDecoder(sample_rate, num_channels)
             if (frame := maker.push(bytes(piece))) is not None:
                 yield frame
         else:

@@ -12,16 +12,19 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from .._errors import LiveKitError
 from .._logging import SessionLog
 from .._options import SessionOptions
-from .._sdk import connect as _ffi
+from .._playout import Playout
 from .._sdk import rtc
+from .._sdk.audio_source import CAPTURE_TIMEOUT, AudioSource
 from .._tasks import complete
-from ..audio.channel_mixer import Samples, crossfade
-from ..audio.converter import Converter, Framer
+from ..audio.converter import Converter
+from ..audio.fades import crossfade
+from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
 from ..audio.frame import AudioFrame
+from ..audio.framing import Framer
 from .gate import Gate
 from .paced_source import STEP, STEP_SECONDS, Speaker
-from .play_source import Playout
-from .send_stream import SendStream, Sent, Turn
+from .playback import Sent, Turn
+from .send_stream import SendStream
 
 __all__ = ["Sender"]
 
@@ -38,7 +41,7 @@ STANDING = 1.0
 KEEP = 0.005
 
 # The longest that falling silent may take; it takes 1 to 20 ms.
-SILENCE_TIMEOUT = 2 * _ffi.CAPTURE_TIMEOUT
+SILENCE_TIMEOUT = 2 * CAPTURE_TIMEOUT
 
 
 class Sender:
@@ -63,8 +66,8 @@ class Sender:
         self._line = send._state  # noqa: SLF001 - a subclass has no other way in
         self.tx = SendStream(self._line, why, lambda: self._interrupts_over)
         send.close()
-        self._converter = Converter(rtc.WIRE_RATE, rtc.wire_channels(options.num_channels))
-        self._framer = Framer(rtc.WIRE_FRAME)
+        self._converter = Converter(WIRE_RATE, rtc.wire_channels(options.num_channels))
+        self._framer = Framer(WIRE_FRAME)
         self._speaker = Speaker(options)
         self._relays = False  # what was heard is sent on
         self._starved_since: float | None = None  # time.monotonic()
@@ -88,11 +91,11 @@ class Sender:
 
     @property
     def seconds_sent(self) -> float:
-        return self._sent / rtc.WIRE_RATE
+        return self._sent / WIRE_RATE
 
     @property
     def seconds_shed(self) -> float:
-        return self._shed / rtc.WIRE_RATE
+        return self._shed / WIRE_RATE
 
     @property
     def seconds_queued(self) -> float:
@@ -103,7 +106,7 @@ class Sender:
         """For how long there has been nothing to play."""
         return self._speaker.seconds_idle
 
-    async def open(self) -> _ffi.Source:
+    async def open(self) -> AudioSource:
         """Returns the SDK's end, to be published."""
         return await self._speaker.open()
 
@@ -290,7 +293,7 @@ class Sender:
         if turn.start is None:
             return 0.0
         end = position if turn.end is None else min(turn.end, position)
-        return min(max(0.0, (end - turn.start) / rtc.WIRE_RATE), turn.given)
+        return min(max(0.0, (end - turn.start) / WIRE_RATE), turn.given)
 
     async def _be_silent(self) -> None:
         """Has nothing in hand, until all interrupts are over."""
@@ -312,7 +315,7 @@ class Sender:
 
     def _ahead(self) -> int:
         """Returns the position at which the sound that comes next will be."""
-        inside = self._framer.held + round(self._converter.delay * rtc.WIRE_RATE)
+        inside = self._framer.held + round(self._converter.delay * WIRE_RATE)
         return self._speaker.end + inside
 
     async def _next(self, line: MemoryObjectReceiveStream[Sent | Turn]) -> Sent | Turn | None:
@@ -351,7 +354,7 @@ class Sender:
 
     async def _pad(self) -> None:
         """Plays what is left of a sound that has ended, up to a whole step."""
-        silence = round(self._converter.delay * rtc.WIRE_RATE)  # before what comes next
+        silence = round(self._converter.delay * WIRE_RATE)  # before what comes next
         await self._play(self._framer.push(self._converter.finish()))
         silence += -self._framer.held % STEP
         if self._turn is not None and self._turn.start is not None:

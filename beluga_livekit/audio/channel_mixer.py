@@ -7,36 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .frame import check_channels
+from .format import Samples, check_channels, check_samples
 
-__all__ = ["ChannelMixer", "check_samples", "crossfade"]
-
-Samples = NDArray[np.int16]
-
-
-def check_samples(samples: object, num_channels: int) -> None:
-    """Raises where `samples` are not what a stage takes.
-
-    Raises:
-        TypeError: Not an int16 array.
-        ValueError: Not of shape (n,) when mono, (n, num_channels) otherwise.
-    """
-    if not isinstance(samples, np.ndarray) or samples.dtype.char != "h":  # 4 times as fast as ==
-        got = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise TypeError(f"expected an int16 array, got {got}")
-    fits = samples.ndim == 1 if num_channels == 1 else samples.shape[1:] == (num_channels,)
-    if not fits:
-        wanted = "(n,)" if num_channels == 1 else f"(n, {num_channels})"
-        raise ValueError(f"expected samples of shape {wanted}, got {samples.shape}")
-
-
-def crossfade(old: Samples, new: Samples) -> Samples:
-    """Returns sound that begins as `old` does and ends as `new` does, with no step between."""
-    ramp = np.arange(1, len(new) + 1, dtype=np.float32) / (len(new) + 1)
-    if new.ndim > 1:
-        ramp = ramp[:, None]
-    mixed: Samples = np.rint(old + (new.astype(np.float32) - old) * ramp).astype(np.int16)
-    return mixed
+__all__ = ["ChannelMixer"]
 
 
 class ChannelMixer:

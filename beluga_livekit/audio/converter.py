@@ -1,4 +1,4 @@
-"""`Converter`: any format in, one format out; and `Framer`, which cuts what comes out to size."""
+"""`Converter`: any format in, one format out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from .channel_mixer import ChannelMixer, Samples
-from .frame import check_channels, check_rate
+from .channel_mixer import ChannelMixer
+from .format import Samples, check_channels, check_rate
 from .resampler import Resampler
 
-__all__ = ["Converter", "Framer"]
+__all__ = ["Converter"]
 
 
 class Converter:
@@ -91,41 +91,3 @@ class Converter:
 
     def _silence(self, count: int) -> Samples:
         return np.zeros(count if self.out_channels == 1 else (count, self.out_channels), np.int16)
-
-
-class Framer:
-    """Cuts a stream of samples into frames of one size and holds what is left.
-
-    Args:
-        frame_size: Samples per channel in a frame.
-    """
-
-    def __init__(self, frame_size: int) -> None:
-        self.frame_size = frame_size
-        self._held: list[Samples] = []
-        self.held = 0
-
-    def push(self, samples: Samples) -> list[Samples]:
-        """Returns the whole frames that there are now."""
-        if not self.held and len(samples) == self.frame_size:
-            return [samples]
-        self._held.append(samples)
-        self.held += len(samples)
-        if self.held < self.frame_size:
-            return []
-        joined = self.take()
-        whole = len(joined) - len(joined) % self.frame_size
-        if whole < len(joined):
-            self._held, self.held = [joined[whole:]], len(joined) - whole
-        return [joined[at : at + self.frame_size] for at in range(0, whole, self.frame_size)]
-
-    def take(self, multiple: int = 1) -> Samples:
-        """Returns what is held, followed by silence up to a multiple of so many samples."""
-        held = np.concatenate(self._held)
-        self.drop()
-        missing = -len(held) % multiple
-        return np.concatenate([held, np.zeros((missing, *held.shape[1:]), np.int16)])
-
-    def drop(self) -> None:
-        """Forgets what is held."""
-        self._held, self.held = [], 0

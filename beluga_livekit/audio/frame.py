@@ -3,70 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import ConfigError
+from .format import MAX_CHANNELS, check_channels, check_rate, to_int16
 
-__all__ = [
-    "AudioFrame",
-    "FrameMaker",
-    "check_channels",
-    "check_rate",
-    "is_number",
-    "is_whole",
-    "to_int16",
-]
-
-# What speech and music come in. Outside it the SDK's native code aborts the process for some
-# rates (0 and 50 were seen to), so nothing else gets past this check.
-MIN_RATE, MAX_RATE = 8_000, 192_000
-MAX_CHANNELS = 8
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Whether this is an int; True and False, though they are ints, are not meant."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether this is an int or a float."""
-    return is_whole(value) or isinstance(value, float)
-
-
-def check_rate(value: object, name: str = "sample_rate") -> int:
-    """Returns `value` if it is a sample rate in Hz, or raises `ConfigError`."""
-    if not is_whole(value):
-        raise ConfigError(f"{name} must be a whole number of Hz, got {value!r}")
-    if not MIN_RATE <= value <= MAX_RATE:
-        raise ConfigError(f"{name} must be {MIN_RATE} to {MAX_RATE} Hz, got {value}")
-    return value
-
-
-def check_channels(value: object, name: str = "num_channels") -> int:
-    """Returns `value` if it is a number of channels, or raises `ConfigError`."""
-    if not is_whole(value) or not 1 <= value <= MAX_CHANNELS:
-        raise ConfigError(f"{name} must be a whole number from 1 to {MAX_CHANNELS}, got {value!r}")
-    return value
-
-
-def to_int16(array: NDArray[Any]) -> NDArray[np.int16]:
-    """Returns int16 as it is, and float in [-1, 1] scaled by 32768, rounded and clipped.
-
-    Raises:
-        ValueError: The array holds NaN or infinity.
-        TypeError: The array is neither int16 nor floating point.
-    """
-    if array.dtype == np.int16:
-        return array
-    if not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"expected samples as int16 or float in [-1, 1], got {array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError("the samples hold NaN or infinity")
-    return np.clip(np.rint(array * 32768.0), -32768, 32767).astype(np.int16)
+__all__ = ["AudioFrame"]
 
 
 def _to_bytes(data: object) -> bytes:
@@ -187,33 +133,3 @@ class AudioFrame:
             f"<AudioFrame {self.duration * 1000:.4g} ms, "
             f"{self.sample_rate} Hz x {self.num_channels}{who}{lost}>"
         )
-
-
-class FrameMaker:
-    """Makes frames of raw PCM that comes cut anywhere: half a sample waits for its other half.
-
-    Args:
-        sample_rate: Of the bytes, in Hz.
-        num_channels: Of the bytes: interleaved little-endian int16.
-
-    Raises:
-        ConfigError: A format out of range.
-    """
-
-    def __init__(self, sample_rate: int, num_channels: int) -> None:
-        self._sample_rate = check_rate(sample_rate)
-        self._num_channels = check_channels(num_channels)
-        self._rest = b""
-
-    def push(self, data: bytes) -> AudioFrame | None:
-        """Returns what is whole by now, if anything is."""
-        data = self._rest + data
-        whole = len(data) - len(data) % (2 * self._num_channels)
-        self._rest = data[whole:]
-        return AudioFrame(data[:whole], self._sample_rate, self._num_channels) if whole else None
-
-    def finish(self) -> None:
-        """Raises `ConfigError` where the last sample was cut short."""
-        if self._rest:
-            size, left = 2 * self._num_channels, len(self._rest)
-            raise ConfigError(f"the PCM ended within a sample: {left} of {size} bytes")

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import ConfigError
-from .channel_mixer import Samples, check_samples
-from .frame import check_channels, is_whole
+from .format import Samples, check_channels, check_samples, is_whole
 
 __all__ = ["Resampler"]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._sdk import rtc
-from .channel_mixer import Samples, crossfade
+from .fades import crossfade
+from .format import WIRE_RATE, Samples
 
 __all__ = ["Mixed", "TrackMixer"]
 
@@ -29,7 +29,7 @@ SILENT = 32
 # What a track is ahead of the others for all of this time, in seconds, is only late, and is cut if
 # it is as much as a step, with a crossfade.
 STANDING = 1.0
-STEP = rtc.WIRE_RATE // 100
+STEP = WIRE_RATE // 100
 
 # Whoever's peak is this much (30 dB) below another's is not heard beside it: an open microphone, or
 # what a codec makes of silence.

@@ -1,0 +1,87 @@
+"""Access tokens: what their claims say."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+
+from ._errors import ConfigError
+from .audio.format import is_number
+
+__all__ = ["Grants", "Token", "read_token"]
+
+Token = str | Callable[[], str | Awaitable[str]]
+"""An access token, or what returns one (called for every join), sync or async."""
+
+
+@attrs.frozen
+class Grants:
+    """What a token says about who may join where, and until when.
+
+    Attributes:
+        can_publish: Whether a microphone may be published, as is what a session does.
+    """
+
+    identity: str
+    room: str
+    expires_at: float
+    can_publish: bool
+
+
+def read_token(token: object, *, room: str | None = None) -> Grants:
+    """Reads a token's claims. The signature is the server's to check.
+
+    Args:
+        token: The JSON web token.
+        room: The room that it must be for, if any.
+
+    Raises:
+        ConfigError: It is missing, no JWT, lets nobody join, has expired, or is for another room.
+    """
+    if not token:
+        raise ConfigError("livekit: Token is required")
+    if not isinstance(token, str):
+        raise ConfigError(f"livekit: the token must be a string, got {type(token).__name__}")
+    claims = _claims(token)
+    video = claims.get("video")
+    if not isinstance(video, dict) or video.get("roomJoin") is not True:
+        raise ConfigError("livekit: the token does not let its holder join a room (roomJoin)")
+    granted, identity, expiry = video.get("room"), claims.get("sub"), claims.get("exp", math.inf)
+    if not isinstance(granted, str) or not granted:
+        raise ConfigError("livekit: the token names no room")
+    if room is not None and room != granted:
+        raise ConfigError(f"livekit: the token is for room {granted!r}, not for {room!r}")
+    if not isinstance(identity, str) or not identity:
+        raise ConfigError("livekit: the token names no identity (sub)")
+    if not is_number(expiry):
+        raise ConfigError("livekit: the token's expiry (exp) is not a time")
+    if expiry <= time.time():
+        ago = time.time() - expiry
+        raise ConfigError(f"livekit: the token has expired {ago:.0f} s ago")
+    sources = video.get("canPublishSources")
+    microphone = not sources or not isinstance(sources, list) or "microphone" in sources
+    can_publish = microphone and video.get("canPublish") is not False
+    return Grants(identity, granted, float(expiry), can_publish)
+
+
+def _claims(token: str) -> dict[str, Any]:
+    try:
+        header, payload, _ = (_decode(part) for part in token.split("."))
+        claims = (json.loads(header), json.loads(payload))
+    except (ValueError, binascii.Error, RecursionError):
+        claims = (None, None)
+    if not isinstance(claims[0], dict) or not isinstance(claims[1], dict):
+        blank = ", and there is white space around it" if token != token.strip() else ""
+        raise ConfigError(f"livekit: the token is no JWT (three base64url parts){blank}")
+    return claims[1]
+
+
+def _decode(part: str) -> bytes:
+    return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
