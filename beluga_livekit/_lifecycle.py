@@ -15,20 +15,20 @@ import asyncio
 
 import anyio
 
-from ._connection.server import Link
+from ._connection.server import Connection
 from ._errors import DisconnectedError, DisconnectReason, LiveKitError
 from ._logging import SessionLog
 from ._options import SessionOptions
-from ._receive.track_readers import Receiver
-from ._room.state import Roster
-from ._send.pump import Sender
+from ._receive.track_readers import TrackReaders
+from ._room.state import RoomState
+from ._send.pump import SendPump
 from ._tasks import join
 
-__all__ = ["CLOSED", "Background", "first"]
+__all__ = ["CLOSED", "SessionRunner", "first"]
 
 CLOSED = "livekit: transport is closed"
 RECEIVES_ONLY = (
-    "livekit: this session only receives: it was opened with send=False, "
+    "livekit: this session only receives: it was opened with publish=False, "
     "or its token does not let it publish a microphone"
 )
 
@@ -36,15 +36,15 @@ RECEIVES_ONLY = (
 RESUME_TIMEOUT = 2.0
 
 
-class Background:
+class SessionRunner:
     """The task behind a session, and what it works on."""
 
-    def __init__(self, link: Link, options: SessionOptions, log: SessionLog) -> None:
+    def __init__(self, link: Connection, options: SessionOptions, log: SessionLog) -> None:
         self.link = link
         self.options = options
-        self.roster = Roster()
-        self.receiver = Receiver(options, self.roster, log)
-        self.sender = Sender(options, self.why, log)
+        self.room_state = RoomState()
+        self.readers = TrackReaders(options, self.room_state, log)
+        self.pump = SendPump(options, self.why, log)
         self.failure: BaseException | None = None
         self.closed = False  # left by us
         self.log = log
@@ -101,14 +101,14 @@ class Background:
             try:
                 await self._join()
             finally:
-                self.receiver.rx.queue.rx.close()
-                self.sender.tx.close()
+                self.readers.rx.queue.rx.close()
+                self.pump.tx.close()
 
     async def _play_out(self) -> None:
         """Accepts nothing more, and waits until what was accepted has been heard."""
         self._leaving = True
-        self.sender.finish()
-        if self.sender.gate.is_connected:
+        self.pump.finish()
+        if self.pump.gate.is_connected:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._give_up, tasks.cancel_scope)
                 await self._let_out()
@@ -119,13 +119,13 @@ class Background:
         seconds = self.options.drain_timeout
         why = f"{seconds:g} s were not enough"
         with anyio.move_on_after(seconds):
-            await self.sender.gate.wait_until_away(RESUME_TIMEOUT)
+            await self.pump.gate.wait_until_away(RESUME_TIMEOUT)
             why = "there is no connection"
         self.log.warning("left with sound unplayed: %s", why)
         playing_out.cancel()
 
     async def _join(self) -> None:
-        """Waits for the background, whatever is cancelled meanwhile: it is bounded by itself."""
+        """Waits for the runner, whatever is cancelled meanwhile: it is bounded by itself."""
         try:
             await join(self._task)
         finally:
@@ -136,11 +136,11 @@ class Background:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    await tasks.start(self.receiver.run)
-                    await self.link.join(self.receiver, self.sender)
+                    await tasks.start(self.readers.run)
+                    await self.link.join(self.readers, self.pump)
                     tasks.start_soon(self._send)
-                    if self.options.leave_when_alone is not None:
-                        tasks.start_soon(self._leave_when_alone, self.options.leave_when_alone)
+                    if self.options.departure_timeout < float("inf"):
+                        tasks.start_soon(self._leave_when_alone, self.options.departure_timeout)
                     self._connected = True
                     self._ready.set()
                     with self._staying:
@@ -153,11 +153,11 @@ class Background:
         except Exception as error:  # noqa: BLE001 - it is raised where the user is
             self.failure = first(error)
         finally:
-            self.receiver.close()
+            self.readers.close()
             with anyio.CancelScope(shield=True):
-                await self.sender.aclose()
+                await self.pump.aclose()
                 await self.link.leave()
-            self.roster.end(self.reason or DisconnectReason.UNKNOWN)
+            self.room_state.end(self.reason or DisconnectReason.UNKNOWN)
             if self._connected and self.reason is DisconnectReason.CLIENT_INITIATED:
                 self.log.info("left")
 
@@ -167,7 +167,7 @@ class Background:
 
     async def _send(self) -> None:
         try:
-            await self.sender.run()
+            await self.pump.run()
         except Exception as error:
             self.failure = error  # before those who wait to send are told why
             raise
@@ -176,28 +176,28 @@ class Background:
             await self.link.stop_sending()
 
     async def _let_out(self) -> None:
-        await self.sender.over.wait()
-        await anyio.sleep(max(0.0, self.link.linger - self.sender.seconds_idle))
+        await self.pump.over.wait()
+        await anyio.sleep(max(0.0, self.link.linger - self.pump.seconds_idle))
 
     async def _leave_when_alone(self, seconds: float) -> None:
         """Ends the session some time after the last of those that are wanted has left."""
         while not self._has_company():
-            await self.roster.wait_until_changed()
+            await self.room_state.wait_until_changed()
         while True:
-            if self._has_company() or self.roster.is_interrupted:
-                await self.roster.wait_until_changed()
+            if self._has_company() or self.room_state.is_interrupted:
+                await self.room_state.wait_until_changed()
                 continue
             with anyio.move_on_after(seconds) as scope:
                 while not self._has_company():
-                    await self.roster.wait_until_changed()
-            if scope.cancelled_caught and not self.roster.is_interrupted:
+                    await self.room_state.wait_until_changed()
+            if scope.cancelled_caught and not self.room_state.is_interrupted:
                 self.log.info("has been alone for %g s", seconds)
                 self.link.reason = DisconnectReason.CLIENT_INITIATED
                 self._staying.cancel()
                 return
 
     def _has_company(self) -> bool:
-        return any(map(self.options.wants, self.roster.participants.values()))
+        return any(map(self.options.selects, self.room_state.participants.values()))
 
 
 def first(error: BaseException) -> BaseException:

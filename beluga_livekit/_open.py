@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
-from ._connection.loopback import Company, MemberLink
-from ._connection.server import AttachedLink, Link, RoomLink
+from ._connection.loopback import LoopbackConnection, LoopbackHub
+from ._connection.server import AttachedConnection, Connection, ServerConnection
 from ._errors import ConfigError, DisconnectedError, DisconnectReason
-from ._lifecycle import Background, first
+from ._lifecycle import SessionRunner, first
 from ._logging import SessionLog
 from ._options import SessionOptions, check_url
-from ._room.participants import Participant, ParticipantFilter
+from ._room.participants import Participant, ParticipantFilter, ParticipantKinds, TrackSources
 from ._sdk import rtc
 from ._session import LiveKitSession
 from ._token import Token, read_token
 
-__all__ = ["OpenSession", "attach_room", "open_livekit", "open_loopback"]
+__all__ = ["SessionContextManager", "attach_room", "open_livekit", "open_loopback"]
 
 
-class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
+class SessionContextManager(AbstractAsyncContextManager[LiveKitSession, bool]):
     """What `open_livekit` returns: `async with` it, once."""
 
-    def __init__(self, make_link: Callable[[SessionLog], Link], options: SessionOptions) -> None:
-        self._make_link = make_link
+    def __init__(
+        self, make_connection: Callable[[SessionLog], Connection], options: SessionOptions
+    ) -> None:
+        self._make_connection = make_connection
         self._options = options
         self._entered = False
 
@@ -41,13 +43,13 @@ class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
             ) from None
         self._entered = True
         log = SessionLog()
-        background = self._background = Background(self._make_link(log), self._options, log)
+        runner = self._runner = SessionRunner(self._make_connection(log), self._options, log)
         try:
-            await background.start()
+            await runner.start()
         except BaseException:
-            await background.leave(play_out=False)
+            await runner.leave(play_out=False)
             raise
-        return LiveKitSession(background)
+        return LiveKitSession(runner)
 
     async def __aexit__(
         self,
@@ -55,41 +57,41 @@ class OpenSession(AbstractAsyncContextManager[LiveKitSession, bool]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        await self._background.leave(play_out=error is None)
-        absorbed = _verdict(self._background, error)
+        await self._runner.leave(play_out=error is None)
+        absorbed = _verdict(self._runner, error)
         if absorbed:  # what comes after it in the block has not been run
-            self._background.log.info("the block was left by: %s", error)
+            self._runner.log.info("the block was left by: %s", error)
         return absorbed
 
 
-def _verdict(background: Background, error: BaseException | None) -> bool:
+def _verdict(runner: SessionRunner, error: BaseException | None) -> bool:
     """Decides what leaves the block; returns whether its error is absorbed."""
     if error is None:
-        if background.failure is not None:
-            raise background.failure
-        if background.lost:
-            raise background.disconnected()
+        if runner.failure is not None:
+            raise runner.failure
+        if runner.lost:
+            raise runner.disconnected()
         return False
-    if _is_own(error, background):
-        if background.failure is not None:
-            raise background.failure from None
-        if not background.lost:
+    if _is_own(error, runner):
+        if runner.failure is not None:
+            raise runner.failure from None
+        if not runner.lost:
             return True
         if isinstance(error, DisconnectedError):
             return False
         raise first(error) from None
-    if background.failure is not None:
-        error.add_note(f"livekit: the session had failed: {background.failure!r}")
-    elif background.reason not in (None, DisconnectReason.CLIENT_INITIATED):
-        error.add_note(f"livekit: the session had been disconnected: {background.reason}")
+    if runner.failure is not None:
+        error.add_note(f"livekit: the session had failed: {runner.failure!r}")
+    elif runner.reason not in (None, DisconnectReason.CLIENT_INITIATED):
+        error.add_note(f"livekit: the session had been disconnected: {runner.reason}")
     return False
 
 
-def _is_own(error: BaseException, background: Background) -> bool:
+def _is_own(error: BaseException, runner: SessionRunner) -> bool:
     """Whether this is the session's own DisconnectedError, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_own(inner, background) for inner in error.exceptions)
-    return isinstance(error, DisconnectedError) and error.origin is background
+        return all(_is_own(inner, runner) for inner in error.exceptions)
+    return isinstance(error, DisconnectedError) and error.origin is runner
 
 
 def open_livekit(
@@ -102,22 +104,23 @@ def open_livekit(
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
-    participant: ParticipantFilter = None,
-    sources: str | Iterable[str] = "microphone",
+    participants: ParticipantFilter = None,
+    participant_kinds: ParticipantKinds | None = None,
+    sources: TrackSources = "microphone",
     mix: bool = True,
     send_buffer: float = 0.2,
-    connect_timeout: float = 10.0,
-    rejoin_timeout: float = 60.0,
-    listener_timeout: float = 10.0,
-    drain_timeout: float = 5.0,
-    leave_when_alone: float | None = None,
-    preconnect: bool = False,
-    send: bool = True,
+    connect_timeout: float | None = 10.0,
+    rejoin_timeout: float | None = 60.0,
+    subscription_timeout: float | None = 10.0,
+    drain_timeout: float | None = 5.0,
+    departure_timeout: float | None = None,
+    pre_connect_audio: bool = False,
+    publish: bool = True,
     rtc_config: Any = None,
     encryption: Any = None,
     publish_options: Any = None,
     on_room: Callable[[rtc.Room], object] | None = None,
-) -> OpenSession:
+) -> SessionContextManager:
     """Joins a room, and gives its sound as a pair of streams.
 
     ```python
@@ -144,7 +147,8 @@ def open_livekit(
             it passes on in real time what it receives: what it is late by is shed, with a
             crossfade. One that catches up by itself loses nothing. None: nothing is shed, for
             recorders and transcribers.
-        participant: Who is heard: an identity, several, or a predicate that takes a `Participant`,
+        participant_kinds: Kinds.
+        participants: Who is heard: an identity, several, or a predicate that takes a `Participant`,
             and is asked again when that changes. Only what is heard is subscribed to. None: all
             that are no agents, as two bots in a room would talk to each other; a bot's token says
             that it is one (`AccessToken.with_kind("agent")`).
@@ -162,14 +166,14 @@ def open_livekit(
             30 s), or the server has sent us away for reasons of its own, the session joins the room
             anew, with a fresh token if `token` is a callable. This is how long, in seconds, it
             tries; 0 turns it off.
-        listener_timeout: How long the first frame waits for somebody who listens, in seconds.
+        subscription_timeout: How long the first frame waits for somebody who listens, in seconds.
         drain_timeout: How long, on a normal exit, accepted sound may take to be played.
-        leave_when_alone: How long, in seconds, after the last of those who are heard has left the
+        departure_timeout: How long, in seconds, after the last of those who are heard has left the
             session ends, as by a hang-up. None: it stays.
-        preconnect: Whether what LiveKit's clients have recorded before they were heard (their
+        pre_connect_audio: Whether what LiveKit's clients have recorded while they connected (their
             pre-connect buffer, which they send to agents) comes first in rx. What browsers send
             takes the extra `preconnect`, which is PyAV.
-        send: False to receive only.
+        publish: False to receive only.
         rtc_config: The SDK's `rtc.RtcConfiguration`.
         encryption: The SDK's `rtc.E2EEOptions`.
         publish_options: The SDK's `rtc.TrackPublishOptions`.
@@ -195,24 +199,27 @@ def open_livekit(
         frame_size=frame_size,
         receive_buffer=receive_buffer,
         max_delay=max_delay,
-        participant=participant,
+        participants=participants,
+        participant_kinds=participant_kinds,
         sources=sources,
         mix=mix,
         send_buffer=send_buffer,
         connect_timeout=connect_timeout,
         rejoin_timeout=rejoin_timeout,
-        listener_timeout=listener_timeout,
+        subscription_timeout=subscription_timeout,
         drain_timeout=drain_timeout,
-        leave_when_alone=leave_when_alone,
-        preconnect=preconnect,
-        send=send,
+        departure_timeout=departure_timeout,
+        pre_connect_audio=pre_connect_audio,
+        publish=publish,
         rtc_config=rtc_config,
         encryption=encryption,
         publish_options=publish_options,
         on_room=on_room,
     )
     rtc.check_options(options)
-    return OpenSession(lambda log: RoomLink(url, token, room, options, log), options)
+    return SessionContextManager(
+        lambda log: ServerConnection(url, token, room, options, log), options
+    )
 
 
 def attach_room(
@@ -223,18 +230,19 @@ def attach_room(
     frame_size: int | None = None,
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
-    participant: ParticipantFilter = None,
-    sources: str | Iterable[str] = "microphone",
+    participants: ParticipantFilter = None,
+    participant_kinds: ParticipantKinds | None = None,
+    sources: TrackSources = "microphone",
     mix: bool = True,
     send_buffer: float = 0.2,
-    connect_timeout: float = 10.0,
-    listener_timeout: float = 10.0,
-    drain_timeout: float = 5.0,
-    leave_when_alone: float | None = None,
-    preconnect: bool = False,
-    send: bool = True,
+    connect_timeout: float | None = 10.0,
+    subscription_timeout: float | None = 10.0,
+    drain_timeout: float | None = 5.0,
+    departure_timeout: float | None = None,
+    pre_connect_audio: bool = False,
+    publish: bool = True,
     publish_options: Any = None,
-) -> OpenSession:
+) -> SessionContextManager:
     """Gives the same session on a room that somebody else has connected, and will disconnect.
 
     In a job of LiveKit Agents that is `ctx.room`. The session never joins anew, and leaves the room
@@ -247,16 +255,17 @@ def attach_room(
         frame_size: See there.
         receive_buffer: See there.
         max_delay: See there.
-        participant: See there.
+        participants: See there.
+        participant_kinds: See there.
         sources: See there.
         mix: See there.
         send_buffer: See there.
         connect_timeout: For publishing, in seconds.
-        listener_timeout: See there.
+        subscription_timeout: See there.
         drain_timeout: See there.
-        leave_when_alone: See there.
-        preconnect: See there.
-        send: See there.
+        departure_timeout: See there.
+        pre_connect_audio: See there.
+        publish: See there.
         publish_options: See there.
 
     Returns:
@@ -273,20 +282,21 @@ def attach_room(
         frame_size=frame_size,
         receive_buffer=receive_buffer,
         max_delay=max_delay,
-        participant=participant,
+        participants=participants,
+        participant_kinds=participant_kinds,
         sources=sources,
         mix=mix,
         send_buffer=send_buffer,
         connect_timeout=connect_timeout,
-        listener_timeout=listener_timeout,
+        subscription_timeout=subscription_timeout,
         drain_timeout=drain_timeout,
-        leave_when_alone=leave_when_alone,
-        preconnect=preconnect,
-        send=send,
+        departure_timeout=departure_timeout,
+        pre_connect_audio=pre_connect_audio,
+        publish=publish,
         publish_options=publish_options,
     )
     rtc.check_options(options)
-    return OpenSession(lambda log: AttachedLink(room, options, log), options)
+    return SessionContextManager(lambda log: AttachedConnection(room, options, log), options)
 
 
 def open_loopback(
@@ -297,8 +307,8 @@ def open_loopback(
     receive_buffer: float = 1.0,
     max_delay: float | None = 0.04,
     send_buffer: float = 0.2,
-    drain_timeout: float = 5.0,
-) -> OpenSession:
+    drain_timeout: float | None = 5.0,
+) -> SessionContextManager:
     """Gives the same session with no server: what tx gets, rx hears.
 
     The sound goes through the SDK's own native audio and through all of our stages, buffers and
@@ -326,6 +336,7 @@ def open_loopback(
         drain_timeout=drain_timeout,
     )
     echo = Participant("loopback")
-    return OpenSession(
-        lambda log: MemberLink(Company("no room"), echo, options, log, echo=True), options
+    return SessionContextManager(
+        lambda log: LoopbackConnection(LoopbackHub("no room"), echo, options, log, echo=True),
+        options,
     )

@@ -1,4 +1,8 @@
-"""What a session is asked for, checked before anything is opened."""
+"""Keywords of the public functions, their defaults, and their validation.
+
+The keywords that several functions share are typed by the TypedDicts here. Their values become
+`ReceiveOptions` (one receive stream) and `SessionOptions` (a session).
+"""
 
 from __future__ import annotations
 
@@ -14,29 +18,72 @@ from ._errors import ConfigError, display_url, scrub
 from ._room.participants import (
     Participant,
     ParticipantFilter,
+    ParticipantKind,
+    ParticipantKinds,
     TrackSource,
+    TrackSources,
     check_filter,
+    check_kinds,
     check_sources,
-    is_wanted,
+    is_selected,
 )
 from .audio.format import check_channels, check_rate, is_number, is_whole
 
 __all__ = [
-    "EachKeywords",
-    "ListenKeywords",
-    "ListenOptions",
+    "LoopbackKeywords",
+    "ParticipantKeywords",
+    "ReceiveKeywords",
+    "ReceiveOptions",
+    "SessionKeywords",
     "SessionOptions",
     "check_names",
     "check_url",
 ]
 
-# A speech model gets its answer in frames of 10 to 100 ms; beyond 1 s a "frame" is a recording.
+# Limits of a frame's duration (s). Speech models take 10 to 100 ms; longer than 1 s is a recording.
 MIN_FRAME, MAX_FRAME = 0.001, 1.0
 DEFAULT_FRAME = 0.02
 
 
+class ParticipantKeywords(TypedDict, total=False):
+    """The keywords of `open_livekit` that concern a stream of one participant."""
+
+    sample_rate: int
+    num_channels: int
+    frame_size: int | None
+    receive_buffer: float
+    max_delay: float | None
+    participants: ParticipantFilter
+    participant_kinds: ParticipantKinds | None
+    sources: TrackSources
+
+
+class ReceiveKeywords(ParticipantKeywords, total=False):
+    """The keywords of `open_livekit` that concern a receive stream."""
+
+    mix: bool
+
+
+class LoopbackKeywords(ReceiveKeywords, total=False):
+    """The keywords of `open_livekit` that concern a session without a server."""
+
+    send_buffer: float
+    subscription_timeout: float | None
+    drain_timeout: float | None
+    departure_timeout: float | None
+    publish: bool
+
+
+class SessionKeywords(LoopbackKeywords, total=False):
+    """The keywords of `open_livekit` that concern a session on a connected room."""
+
+    pre_connect_audio: bool
+    connect_timeout: float | None
+    publish_options: Any
+
+
 def check_url(url: object) -> str:
-    """Returns `url` if a LiveKit server can be at it, or raises `ConfigError`."""
+    """Return `url`, or raise `ConfigError` if no LiveKit server can be at it."""
     if not url:
         raise ConfigError("livekit: URL is required")
     if not isinstance(url, str):
@@ -54,6 +101,14 @@ def check_url(url: object) -> str:
     return url
 
 
+def check_names(keywords: Iterable[str], known: Collection[str]) -> None:
+    """Raise `TypeError` if a keyword is not among those known."""
+    for name in keywords:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+            raise TypeError(f"unexpected keyword {name!r}: did you mean {near!r}?")
+
+
 def _seconds(
     low: float, high: float = math.inf, *, or_none: bool = False
 ) -> Callable[[Any, Any, object], None]:
@@ -68,12 +123,28 @@ def _seconds(
     return check
 
 
+def _no_limit(value: float | None) -> float:
+    """Convert a timeout of None, which is no limit, to infinity."""
+    return math.inf if value is None else value  # the validator has yet to see it
+
+
+def _timeout(low: float = 0.0) -> Callable[[Any, Any, object], None]:
+    def check(_: object, attribute: Any, value: object) -> None:
+        if not (is_number(value) and value >= low):
+            raise ConfigError(
+                f"{attribute.name} must be {low:g} or more seconds, or None for no limit, "
+                f"got {value!r}"
+            )
+
+    return check
+
+
 def _callable_or_none(_: object, attribute: Any, value: object) -> None:
     if value is not None and not callable(value):
         raise ConfigError(f"{attribute.name} must be callable, got {type(value).__name__}")
 
 
-def _frame_size(options: ListenOptions, _: object, value: Any) -> None:
+def _frame_size(options: ReceiveOptions, _: object, value: Any) -> None:
     low = math.ceil(options.sample_rate * MIN_FRAME)
     high = math.floor(options.sample_rate * MAX_FRAME)
     if value is not None and not (is_whole(value) and low <= value <= high):
@@ -85,42 +156,19 @@ def _flag(_: object, attribute: Any, value: object) -> None:
         raise ConfigError(f"{attribute.name} must be True or False, got {value!r}")
 
 
-def check_names(keywords: Iterable[str], known: Collection[str]) -> None:
-    """Raises `TypeError` for a keyword that there is not."""
-    for name in keywords:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.0)[0]
-            raise TypeError(f"unexpected keyword {name!r}: did you mean {near!r}?")
-
-
-class EachKeywords(TypedDict, total=False):
-    """The keywords of what hears one participant, as `open_livekit` documents them."""
-
-    sample_rate: int
-    num_channels: int
-    frame_size: int | None
-    receive_buffer: float
-    max_delay: float | None
-    participant: ParticipantFilter
-    sources: str | Iterable[str]
-
-
-class ListenKeywords(EachKeywords, total=False):
-    """The keywords of what hears, as `open_livekit` documents them."""
-
-    mix: bool
-
-
 @attrs.frozen(kw_only=True)
-class ListenOptions:
-    """Whom a stream hears, and in which format, checked."""
+class ReceiveOptions:
+    """Validated options of one receive stream; `open_livekit` documents each."""
 
     sample_rate: int = attrs.field(default=16_000, converter=check_rate)
     num_channels: int = attrs.field(default=1, converter=check_channels)
     frame_size: int | None = attrs.field(default=None, validator=_frame_size)
     receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
     max_delay: float | None = attrs.field(default=0.04, validator=_seconds(0.0, or_none=True))
-    participant: ParticipantFilter = attrs.field(default=None, converter=check_filter)
+    participants: ParticipantFilter = attrs.field(default=None, converter=check_filter)
+    participant_kinds: frozenset[ParticipantKind] | None = attrs.field(
+        default=None, converter=check_kinds
+    )
     sources: frozenset[TrackSource] = attrs.field(
         default=frozenset({TrackSource.MICROPHONE}), converter=check_sources
     )
@@ -128,39 +176,46 @@ class ListenOptions:
 
     @property
     def samples_per_frame(self) -> int:
-        """Per channel, in every frame."""
+        """Samples per channel in every frame."""
         return self.frame_size or round(self.sample_rate * DEFAULT_FRAME)
 
-    def wants(self, participant: Participant, source: TrackSource | None = None) -> bool:
-        """Whether a participant is to be heard, or what is from this source of theirs."""
-        is_source = source is None or source in self.sources
-        return is_source and is_wanted(participant, self.participant)
+    def selects(self, participant: Participant, source: TrackSource | None = None) -> bool:
+        """Return whether a participant, or its track of this source, is selected."""
+        return (source is None or source in self.sources) and is_selected(
+            participant, self.participants, self.participant_kinds
+        )
 
-    def but(self, **keywords: Unpack[ListenKeywords]) -> ListenOptions:
-        """Returns these, but for what the keywords say."""
-        names = [field.name for field in attrs.fields(ListenOptions)]
+    def evolve(self, **keywords: Unpack[ReceiveKeywords]) -> ReceiveOptions:
+        """Return options that differ by the keywords.
+
+        Naming other participants without `participant_kinds`, or another rate without
+        `frame_size`, resets these two: they were chosen for the old values.
+        """
+        names = [field.name for field in attrs.fields(ReceiveOptions)]
         check_names(keywords, names)
-        known: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if "sample_rate" in keywords:  # a number of samples is not what is meant at another rate
-            known["frame_size"] = None
-        known.update(keywords)
-        return ListenOptions(**known)
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if "sample_rate" in keywords:
+            values["frame_size"] = None
+        if "participants" in keywords:
+            values["participant_kinds"] = None
+        values.update(keywords)
+        return ReceiveOptions(**values)
 
 
 @attrs.frozen(kw_only=True)
-class SessionOptions(ListenOptions):
-    """The keywords of `open_livekit` and its like, checked; they document each."""
+class SessionOptions(ReceiveOptions):
+    """Validated options of a session; `open_livekit` documents each."""
 
     send_buffer: float = attrs.field(default=0.2, validator=_seconds(0.02, 1.0))
-    connect_timeout: float = attrs.field(default=10.0, validator=_seconds(0.1, 3600.0))
-    rejoin_timeout: float = attrs.field(default=60.0, validator=_seconds(0.0))
-    listener_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
-    drain_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
-    leave_when_alone: float | None = attrs.field(
-        default=None, validator=_seconds(0.0, or_none=True)
+    connect_timeout: float = attrs.field(default=10.0, converter=_no_limit, validator=_timeout(0.1))
+    rejoin_timeout: float = attrs.field(default=60.0, converter=_no_limit, validator=_timeout())
+    subscription_timeout: float = attrs.field(
+        default=10.0, converter=_no_limit, validator=_timeout()
     )
-    preconnect: bool = attrs.field(default=False, validator=_flag)
-    send: bool = attrs.field(default=True, validator=_flag)
+    drain_timeout: float = attrs.field(default=5.0, converter=_no_limit, validator=_timeout())
+    departure_timeout: float = attrs.field(default=None, converter=_no_limit, validator=_timeout())
+    pre_connect_audio: bool = attrs.field(default=False, validator=_flag)
+    publish: bool = attrs.field(default=True, validator=_flag)
     rtc_config: Any = None
     encryption: Any = None
     publish_options: Any = None

@@ -11,15 +11,15 @@ from anyio.abc import ObjectStream
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ._errors import ConfigError, DisconnectReason
-from ._lifecycle import CLOSED, Background
-from ._options import EachKeywords, ListenKeywords, check_names
+from ._lifecycle import CLOSED, SessionRunner
+from ._options import ParticipantKeywords, ReceiveKeywords, check_names
 from ._playout import Playout
-from ._receive.participant_streams import ParticipantStream, serve_each
+from ._receive.participant_streams import ParticipantStream, serve_participants
 from ._room.dtmf import GAP, codes_of
-from ._room.events import Event
-from ._room.participants import Participant, ParticipantFilter, check_filter, is_wanted
+from ._room.events import RoomEvent
+from ._room.participants import Participant, ParticipantFilter, check_filter, is_selected
 from ._sdk import rtc
-from ._send.play_source import Playable, frames_of
+from ._send.play_source import PlaySource, frames_of
 from ._send.send_stream import SendStream
 from .audio.format import is_number
 from .audio.frame import AudioFrame
@@ -36,13 +36,12 @@ class SessionStatistics:
         seconds_received: Their sound, the silence that fills gaps included.
         frames_dropped: Frames dropped because rx was not read in time.
         seconds_dropped: Their sound.
-        seconds_shed: Of it, what was shed so that a reader in real time is no longer late.
-        seconds_waiting: Sound waiting in rx.
+        seconds_trimmed: Of it, what was shed so that a reader in real time is no longer late.
+        seconds_buffered: Sound waiting in rx.
         receive_delay: How late a reader of rx is at this moment, in seconds: with `mix=False` that
             is the sound of the speaker of whom most waits.
         seconds_sent: Sound handed to the SDK, padding included.
-        seconds_shed_sending: Sound that was shed before that, so that a producer in real time is no
-            longer late.
+        seconds_trimmed_sending: Sound that was shed before that, so that it is in time.
         seconds_queued: Sound waiting in the SDK to be played.
     """
 
@@ -50,11 +49,11 @@ class SessionStatistics:
     seconds_received: float
     frames_dropped: int
     seconds_dropped: float
-    seconds_shed: float
-    seconds_waiting: float
+    seconds_trimmed: float
+    seconds_buffered: float
     receive_delay: float
     seconds_sent: float
-    seconds_shed_sending: float
+    seconds_trimmed_sending: float
     seconds_queued: float
 
 
@@ -68,21 +67,21 @@ class LiveKitSession(
     raises `anyio.ClosedResourceError`.
     """
 
-    _background: Background
+    _runner: SessionRunner
 
-    def __new__(cls, background: Background) -> LiveKitSession:
-        self = super().__new__(cls, (background.receiver.rx.queue.rx, background.sender.tx))
-        self._background = background
+    def __new__(cls, runner: SessionRunner) -> LiveKitSession:
+        self = super().__new__(cls, (runner.readers.rx.queue.rx, runner.pump.tx))
+        self._runner = runner
         return self
 
     def __repr__(self) -> str:
-        state = "closed" if self._background.closed else self.disconnect_reason or "open"
+        state = "closed" if self._runner.closed else self.disconnect_reason or "open"
         return f"<{type(self).__name__} {state}>"
 
     @property
     def disconnect_reason(self) -> DisconnectReason | None:
         """Why the session is no longer in its room; None while it is."""
-        return self._background.reason
+        return self._runner.reason
 
     @property
     def room(self) -> rtc.Room:
@@ -91,30 +90,55 @@ class LiveKitSession(
         Raises:
             LiveKitError: This is a loopback.
         """
-        return self._background.link.room
+        return self._runner.link.room
 
     @property
-    def format(self) -> tuple[int, int]:
-        """The sample rate (Hz) and the number of channels of the received frames."""
-        return self._background.options.sample_rate, self._background.options.num_channels
+    def rx(self) -> MemoryObjectReceiveStream[AudioFrame]:
+        """The received frames."""
+        return self[0]
+
+    @property
+    def tx(self) -> SendStream:
+        """Takes frames of any format, and paces its producer to real time."""
+        return self[1]
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of rx (Hz)."""
+        return self._runner.options.sample_rate
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels of rx."""
+        return self._runner.options.num_channels
+
+    @property
+    def participants(self) -> dict[str, Participant]:
+        """The remote participants in the room, selected or not, by identity."""
+        return {each.identity: each for each in self._runner.room_state.present()}
+
+    @property
+    def local_participant(self) -> Participant:
+        """This session's own participant."""
+        return self._runner.room_state.me or Participant("", is_self=True)
 
     def statistics(self) -> SessionStatistics:
-        rx, sender = self._background.receiver.rx, self._background.sender
+        rx, pump = self._runner.readers.rx, self._runner.pump
         return SessionStatistics(
             frames_received=rx.frames_received,
             seconds_received=rx.seconds_received,
             frames_dropped=rx.queue.frames_dropped,
             seconds_dropped=rx.queue.seconds_dropped,
-            seconds_shed=rx.queue.seconds_shed,
-            seconds_waiting=rx.queue.seconds_waiting,
+            seconds_trimmed=rx.queue.seconds_trimmed,
+            seconds_buffered=rx.queue.seconds_buffered,
             receive_delay=rx.queue.delay,
-            seconds_sent=sender.seconds_sent,
-            seconds_shed_sending=sender.seconds_shed,
-            seconds_queued=sender.seconds_queued,
+            seconds_sent=pump.seconds_sent,
+            seconds_trimmed_sending=pump.seconds_trimmed,
+            seconds_queued=pump.seconds_queued,
         )
 
     async def play(
-        self, source: Playable, *, sample_rate: int | None = None, num_channels: int = 1
+        self, source: PlaySource, *, sample_rate: int | None = None, num_channels: int = 1
     ) -> Playout:
         """Plays a source, such as what text-to-speech returns, and waits until it was played.
 
@@ -143,7 +167,7 @@ class LiveKitSession(
         """
         async with frames_of(source, sample_rate, num_channels) as frames:
             self._check_open()
-            return await self._background.sender.play(frames)
+            return await self._runner.pump.play(frames)
 
     async def interrupt(self) -> None:
         """Falls silent at once, with a short fade, and drops all that has not been played.
@@ -156,7 +180,7 @@ class LiveKitSession(
             anyio.ClosedResourceError: The session is closed.
         """
         self._check_open()
-        await self._background.sender.interrupt()
+        await self._runner.pump.interrupt()
 
     async def wait_for_playout(self) -> None:
         """Waits until everything that was sent or played before has been played, or interrupted.
@@ -166,9 +190,9 @@ class LiveKitSession(
             DisconnectedError: It ended before everything was played.
         """
         self._check_open()
-        await self._background.sender.wait_for_playout()
+        await self._runner.pump.wait_for_playout()
 
-    async def mute(self) -> None:
+    def mute(self) -> None:
         """Mutes our track: what is sent goes on being taken in real time, and nobody hears it.
 
         Raises:
@@ -176,9 +200,9 @@ class LiveKitSession(
             DisconnectedError: It has ended.
         """
         self._check_sends()
-        self._background.link.mute(True)
+        self._runner.link.mute(True)
 
-    async def unmute(self) -> None:
+    def unmute(self) -> None:
         """Lets our track be heard again.
 
         Raises:
@@ -186,7 +210,7 @@ class LiveKitSession(
             DisconnectedError: It has ended.
         """
         self._check_sends()
-        self._background.link.mute(False)
+        self._runner.link.mute(False)
 
     async def send_dtmf(self, digits: str) -> None:
         """Presses keys of a telephone, one after the other.
@@ -205,9 +229,9 @@ class LiveKitSession(
             if number:
                 await anyio.sleep(GAP)
             self._check_connected()
-            await self._background.link.press(code, digit)
+            await self._runner.link.press(code, digit)
 
-    def events(self) -> MemoryObjectReceiveStream[Event]:
+    def events(self) -> MemoryObjectReceiveStream[RoomEvent]:
         """Returns a stream of what happens in the room: `async with session.events() as events`.
 
         It begins with who and what is there already, tells what happens from the moment of this
@@ -220,9 +244,9 @@ class LiveKitSession(
             anyio.ClosedResourceError: The session is closed.
         """
         self._check_open()
-        return self._background.roster.events()
+        return self._runner.room_state.events()
 
-    def listen(self, **keywords: Unpack[ListenKeywords]) -> MemoryObjectReceiveStream[AudioFrame]:
+    def open_rx(self, **keywords: Unpack[ReceiveKeywords]) -> MemoryObjectReceiveStream[AudioFrame]:
         """Returns another stream of what is heard: `async with session.listen() as frames`.
 
         It has its own buffer, and is independent of rx: for a recorder beside a transcriber. A
@@ -241,29 +265,30 @@ class LiveKitSession(
             anyio.ClosedResourceError: The session is closed.
         """
         self._check_open()
-        options = self._background.options.but(**keywords)
-        return self._background.receiver.listen(options, "what listen() gave").queue.rx
+        options = self._runner.options.evolve(**keywords)
+        return self._runner.readers.listen(options, "what listen() gave").queue.rx
 
     async def for_each_participant(
         self,
         handler: Callable[[ParticipantStream], Awaitable[Any]],
         *,
-        grace: float = 5.0,
-        **keywords: Unpack[EachKeywords],
+        rejoin_grace: float = 5.0,
+        **keywords: Unpack[ParticipantKeywords],
     ) -> None:
         """Calls `handler` with a stream for each wanted participant's track, until the end.
 
         For those who are there and those to come, each in a task of its own, in one task group: a
         handler that raises ends the others, and leaves this as a task group would. A stream goes on
         through mutes, new tracks and reconnects, with silence; it ends when its participant has
-        been away for `grace` seconds, or the session ends, and is closed when its handler returns.
+        been away for `rejoin_grace` seconds, or the session ends, and is closed when its handler
+        returns.
         One whose handler has returned is served again when they have been away that long, and are
         back. Returns when the session has ended and all handlers have returned; rx goes on beside
         it.
 
         Args:
             handler: Takes a `ParticipantStream`.
-            grace: How long somebody who has left may take to come back, in seconds.
+            rejoin_grace: How long somebody who has left may take to come back, in seconds.
             **keywords: As for `listen`, but for `mix`: several tracks that somebody publishes of
                 one source are one stream.
 
@@ -272,19 +297,19 @@ class LiveKitSession(
             anyio.ClosedResourceError: The session is closed.
         """
         self._check_open()
-        check_names(keywords, EachKeywords.__annotations__.keys())
+        check_names(keywords, ParticipantKeywords.__annotations__.keys())
         if not callable(handler):
             raise TypeError(f"the handler must be callable, got {type(handler).__name__}")
-        if not (is_number(grace) and grace >= 0):
-            raise ConfigError(f"grace must be 0 or more seconds, got {grace!r}")
-        options = self._background.options.but(**keywords)
-        await serve_each(self._background.receiver, handler, options, grace)
+        if not (is_number(rejoin_grace) and rejoin_grace >= 0):
+            raise ConfigError(f"rejoin_grace must be 0 or more seconds, got {rejoin_grace!r}")
+        options = self._runner.options.evolve(**keywords)
+        await serve_participants(self._runner.readers, handler, options, rejoin_grace)
 
-    async def wait_for_participant(self, participant: ParticipantFilter = None) -> Participant:
+    async def wait_for_participant(self, participants: ParticipantFilter = None) -> Participant:
         """Waits until somebody who is wanted is there, and a phone that is called has answered.
 
         Args:
-            participant: Who, as for `open_livekit`; None: as the session has it.
+            participants: Who, as for `open_livekit`; None: as the session has it.
 
         Returns:
             The first of them.
@@ -295,43 +320,43 @@ class LiveKitSession(
             DisconnectedError: It has ended.
         """
         self._check_open()
-        roster, wanted = self._background.roster, self._background.options.participant
-        if participant is not None:
-            wanted = check_filter(participant)
+        room_state, wanted = self._runner.room_state, self._runner.options.participants
+        if participants is not None:
+            wanted = check_filter(participants)
         while True:
             self._check_connected()
-            for there in roster.present():
-                if there.has_answered and is_wanted(there, wanted):
+            for there in room_state.present():
+                if there.has_answered and is_selected(there, wanted, None):
                     return there
-            await roster.wait_until_changed()
+            await room_state.wait_until_changed()
 
     async def receive(self) -> AudioFrame:
         """Receives a frame, as `rx.receive()` does."""
         self._check_open()
-        return await self[0].receive()
+        return await self.rx.receive()
 
     async def send(self, item: AudioFrame) -> None:
         """Sends a frame, as `tx.send()` does."""
         self._check_open()
-        await self[1].send(item)
+        await self.tx.send(item)
 
     async def send_eof(self) -> None:
         """Closes tx, as `tx.aclose()` does: the session only receives from there."""
-        await self[1].aclose()
+        await self.tx.aclose()
 
     async def aclose(self) -> None:
         """Plays out what was accepted, leaves the room and closes the streams."""
-        await self._background.leave(play_out=True)
+        await self._runner.leave(play_out=True)
 
     def _check_sends(self) -> None:
-        if self._background.link.receives_only:
-            raise self._background.why()
+        if self._runner.link.receives_only:
+            raise self._runner.why()
         self._check_connected()
 
     def _check_connected(self) -> None:
-        if self._background.closed or self._background.roster.ended:
-            raise self._background.why()
+        if self._runner.closed or self._runner.room_state.ended:
+            raise self._runner.why()
 
     def _check_open(self) -> None:
-        if self._background.closed:
+        if self._runner.closed:
             raise anyio.ClosedResourceError(CLOSED)

@@ -9,23 +9,23 @@ from typing import Self, Unpack, get_type_hints
 import attrs
 import pytest
 
-from ._connection.loopback import Company, MemberLink
+from ._connection.loopback import LoopbackConnection, LoopbackHub
 from ._errors import ConfigError, DisconnectReason
-from ._open import OpenSession
-from ._options import ListenKeywords, SessionOptions, check_names
+from ._open import SessionContextManager
+from ._options import ReceiveKeywords, SessionOptions, check_names
 from ._room.participants import Participant, ParticipantKind
 
-__all__ = ["LoopbackRoom", "MemberKeywords", "loopback_room"]
+__all__ = ["LoopbackKeywords", "LoopbackRoom", "loopback_room"]
 
 
-class MemberKeywords(ListenKeywords, total=False):
+class LoopbackKeywords(ReceiveKeywords, total=False):
     """What a member's session may be asked for, as `open_livekit` documents it."""
 
     send_buffer: float
-    listener_timeout: float
+    subscription_timeout: float
     drain_timeout: float
-    leave_when_alone: float | None
-    send: bool
+    departure_timeout: float | None
+    publish: bool
 
 
 class LoopbackRoom:
@@ -46,7 +46,7 @@ class LoopbackRoom:
 
     def __init__(self, name: str = "loopback") -> None:
         self.name = name
-        self._company = Company(name)
+        self._hub = LoopbackHub(name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,7 +62,7 @@ class LoopbackRoom:
     @property
     def participants(self) -> list[Participant]:
         """Who is there."""
-        return [member.participant for member in self._company.members.values()]
+        return [member.participant for member in self._hub.members.values()]
 
     def open(
         self,
@@ -72,8 +72,8 @@ class LoopbackRoom:
         kind: str = ParticipantKind.STANDARD,
         attributes: Mapping[str, str] = MappingProxyType({}),
         metadata: str = "",
-        **keywords: Unpack[MemberKeywords],
-    ) -> OpenSession:
+        **keywords: Unpack[LoopbackKeywords],
+    ) -> SessionContextManager:
         """Returns the context manager of a member's session; entering it is joining.
 
         Args:
@@ -96,10 +96,10 @@ class LoopbackRoom:
                 f"kind must be one of {[str(each) for each in ParticipantKind]}, got {kind!r}"
             ) from None
         participant = Participant(identity, name, known, attributes, metadata)
-        check_names(keywords, get_type_hints(MemberKeywords).keys())
+        check_names(keywords, get_type_hints(LoopbackKeywords).keys())
         options = SessionOptions(**keywords)
-        return OpenSession(
-            lambda log: MemberLink(self._company, participant, options, log), options
+        return SessionContextManager(
+            lambda log: LoopbackConnection(self._hub, participant, options, log), options
         )
 
     def change(
@@ -136,13 +136,13 @@ class LoopbackRoom:
 
     def delete(self) -> None:
         """Ends the room; all members have left."""
-        self._company.end(DisconnectReason.ROOM_DELETED)
+        self._hub.end(DisconnectReason.ROOM_DELETED)
 
-    def _member(self, identity: str) -> MemberLink:
-        if identity not in self._company.members:
-            here = ", ".join(map(repr, self._company.members)) or "nobody"
+    def _member(self, identity: str) -> LoopbackConnection:
+        if identity not in self._hub.members:
+            here = ", ".join(map(repr, self._hub.members)) or "nobody"
             raise ConfigError(f"nobody in the room is {identity!r}; here: {here}")
-        return self._company.members[identity]
+        return self._hub.members[identity]
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ class AsVoiceTransport:
     def recv(self) -> AsyncIterator[AudioFrame]:
         """Returns the session's rx, as the async iterator that it is."""
         self._check_open()
-        return aiter(self._session[0])
+        return aiter(self._session.rx)
 
     async def send(self, frame: AudioFrame) -> None:
         """Sends a frame, as the session's tx does."""
@@ -223,8 +223,8 @@ class AsVoiceTransport:
         """A byte stream of its own into tx: closing it leaves `send` open."""
         self._check_open()
         if self._audio_out is None:
-            rate, channels = self._session.format
-            tx = self._session[1]
+            rate, channels = self._session.sample_rate, self._session.num_channels
+            tx = self._session.tx
             self._audio_out = _AudioOut(tx, sample_rate=rate, num_channels=channels)
         return self._audio_out
 

@@ -56,12 +56,12 @@ async def speak(source: rtc.AudioSource, noise: NDArray[np.int16]) -> None:
 async def listen(url: str, token: str, who: str | None) -> None:
     """Prints the CPU (% of a core) and the traffic (kbit/s) of hearing, once it has settled."""
     async with (
-        open_livekit(url, token, participant=who, send=False) as session,
+        open_livekit(url, token, participants=who, publish=False) as session,
         anyio.create_task_group() as tasks,
     ):
 
         async def read() -> None:
-            async for _ in session[0]:
+            async for _ in session.rx:
                 pass
 
         tasks.start_soon(read)

@@ -25,7 +25,7 @@ import soxr
 from livekit import rtc
 from numpy.typing import NDArray
 
-from beluga_livekit import ChannelMixer, Resampler
+from beluga_livekit.audio import ChannelMixer, Resampler
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -102,7 +102,7 @@ class LoopbackGathering:
 
     @asynccontextmanager
     async def visit(self, identity: str) -> AsyncGenerator[Say, None]:
-        async with self._room.open(identity, participant=()) as member:
+        async with self._room.open(identity, participants=()) as member:
 
             async def speak_up(samples: NDArray[np.int16]) -> None:
                 await member.play(samples.tobytes(), sample_rate=48000)

@@ -160,7 +160,7 @@ async def recorded(rx: AsyncIterable[AudioFrame]) -> AsyncIterator[Recording]:
 async def ended(session: LiveKitSession, within: float = DEADLINE) -> None:
     """Reads to the end, as a listener does."""
     with anyio.fail_after(within):
-        async for _ in session[0]:
+        async for _ in session.rx:
             pass
 
 

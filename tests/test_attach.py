@@ -59,11 +59,11 @@ async def test_it_hears_and_speaks_and_leaves_no_trace(
                     await calm()
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(speaker.say, tone(frequency, 0.5, 48000))
-                        frames = await hear(session[0])
+                        frames = await hear(session.rx)
                     heard = measure(samples_of(frames), 16000, onset=0.5)
                     assert heard.frequency == pytest.approx(frequency, abs=2)
             async with anyio.create_task_group() as tasks, aclosing(before.frames()) as frames_of:
-                tasks.start_soon(say, session[1], cut(tone(500, 0.5, 16000), 16000))
+                tasks.start_soon(say, session.tx, cut(tone(500, 0.5, 16000), 16000))
                 heard = measure(samples_of(await hear(frames_of)), 48000, onset=0.5)
                 assert heard.frequency == pytest.approx(500, abs=2)
         assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
@@ -82,7 +82,7 @@ async def test_what_the_owner_subscribes_to_stays_so(server: Server, token: Make
         owner.room.on("track_published", lambda publication: publication.set_subscribed(True))
         async with (
             peers.join(server.url, token("ben")) as ben,
-            attach_room(owner.room, send=False) as session,
+            attach_room(owner.room, publish=False) as session,
         ):
             await ben.publish()
             await session.receive()
@@ -98,7 +98,7 @@ async def test_a_room_that_ends_ends_the_session(
     async with peers.join(server.url, token("bot")) as owner, attach_room(owner.room) as session:
         await admin.remove("bot")
         with anyio.fail_after(DEADLINE):
-            async for _ in session[0]:
+            async for _ in session.rx:
                 pass
         with pytest.raises(DisconnectedError):
             await session.send(AudioFrame(bytes(640), 16000))
@@ -112,7 +112,7 @@ async def test_a_room_that_its_owner_leaves_ends_the_session(
         async with attach_room(owner.room) as session:
             await owner.room.disconnect()
             with anyio.fail_after(DEADLINE):
-                async for _ in session[0]:
+                async for _ in session.rx:
                     pass
         with pytest.raises(ConnectError, match="is not connected"):
             async with attach_room(owner.room):
@@ -128,7 +128,7 @@ async def test_an_owners_broken_handler_does_not_hide_the_end(
         async with attach_room(owner.room) as session:
             await admin.remove("bot")
             with anyio.fail_after(DEADLINE):
-                async for _ in session[0]:
+                async for _ in session.rx:
                     pass
         assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
 
@@ -141,7 +141,7 @@ async def test_what_the_owner_has_given_back_is_not_waited_for(
         peers.join(server.url, token("ben")) as ben,
     ):
         await ben.publish()
-        async with attach_room(owner.room, send=False) as session:
+        async with attach_room(owner.room, publish=False) as session:
             await session.receive()
             (participant,) = owner.room.remote_participants.values()
             (publication,) = participant.track_publications.values()
@@ -173,7 +173,7 @@ async def test_a_subscription_under_way_is_given_back_as_well(
         peers.join(server.url, token("amy")) as amy,
     ):
         await ben.publish()
-        async with attach_room(owner.room, send=False) as session:
+        async with attach_room(owner.room, publish=False) as session:
             await session.receive()
             await ben.unpublish()
             await until(lambda: not subscribed(owner.room))
@@ -196,7 +196,7 @@ async def test_an_owner_who_reads_recordings_is_not_robbed_of_them(
         owner.room.register_byte_stream_handler(TOPIC, lambda *_: None)
         mine = handlers(owner.room)
         with pytest.raises(ConfigError, match="preconnect"):
-            async with attach_room(owner.room, preconnect=True):
+            async with attach_room(owner.room, pre_connect_audio=True):
                 pass
         assert handlers(owner.room) == mine
 
@@ -220,7 +220,7 @@ async def test_cancelled_anywhere_it_leaves_no_trace(server: Server, token: Make
         mine = handlers(owner.room)
 
         async def run() -> None:
-            async with attach_room(owner.room, listener_timeout=0) as session:
+            async with attach_room(owner.room, subscription_timeout=0) as session:
                 await session.send(AudioFrame(bytes(640), 16000))
                 await session.receive()
                 await session.wait_for_playout()

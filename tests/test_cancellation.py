@@ -59,8 +59,8 @@ async def test_a_room_can_be_cancelled_anywhere(
     granted = token("bot")
 
     async def run() -> None:
-        async with open_livekit(server.url, granted, listener_timeout=0) as session:
-            await session[1].send(AudioFrame(bytes(640), 16000))
+        async with open_livekit(server.url, granted, subscription_timeout=0) as session:
+            await session.tx.send(AudioFrame(bytes(640), 16000))
             await session.wait_for_playout()
 
     async def check() -> None:
@@ -78,10 +78,10 @@ async def test_the_same_identity_again_right_after_a_cancelled_join(
     """The old attempt, still under way natively, would land after the new one and throw it out."""
     for milliseconds in range(5, 65, 10):
         with anyio.move_on_after(milliseconds / 1000) as scope:
-            async with open_livekit(server.url, token("bot"), send=False):
+            async with open_livekit(server.url, token("bot"), publish=False):
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
-        async with open_livekit(server.url, token("bot"), send=False) as session:
+        async with open_livekit(server.url, token("bot"), publish=False) as session:
             await anyio.sleep(0.2)
             assert session.disconnect_reason is None
 
@@ -102,7 +102,7 @@ async def test_an_sdk_that_has_moved_its_private_names_is_waited_for(
     monkeypatch.setattr(event_router, "SUPPORTED", False)
     for milliseconds in (1, 20, 60):
         with anyio.move_on_after(milliseconds / 1000) as scope:
-            async with open_livekit(server.url, token(f"bot-{milliseconds}"), send=False):
+            async with open_livekit(server.url, token(f"bot-{milliseconds}"), publish=False):
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
         await nothing_runs()
@@ -127,7 +127,9 @@ async def test_many_sessions_leave_nothing(
 
     async def cycle(number: int) -> None:
         with anyio.move_on_after(chance.uniform(0, 0.3) if number % 2 else DEADLINE):
-            async with open_livekit(server.url, token(f"bot-{number}"), listener_timeout=0) as all_:
+            async with open_livekit(
+                server.url, token(f"bot-{number}"), subscription_timeout=0
+            ) as all_:
                 await all_[1].send(AudioFrame(bytes(640), 16000))
                 await all_.wait_for_playout()
 

@@ -48,7 +48,14 @@ def run(
 def test_demo_needs_nothing_else(tmp_path: Path) -> None:
     done = run("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("Sent", "Received", "Delay", "Level", "Spectrum similarity", "Frames dropped"):
+    for name in (
+        "QueuedFrame",
+        "Received",
+        "Delay",
+        "Level",
+        "Spectrum similarity",
+        "Frames dropped",
+    ):
         assert name in done.stdout
     sound, rate = soundfile.read(tmp_path / "beluga-demo.wav")
     assert rate == 16000

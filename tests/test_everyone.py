@@ -38,26 +38,28 @@ from sound import (
 from beluga_livekit import (
     AudioFrame,
     ConfigError,
-    Disconnected,
     DisconnectedError,
     DisconnectReason,
-    DtmfReceived,
-    Event,
     LiveKitSession,
     Participant,
-    ParticipantChanged,
-    ParticipantJoined,
     ParticipantKind,
-    ParticipantLeft,
     ParticipantStream,
-    TrackMuted,
     TrackSource,
-    TrackStarted,
-    TrackStopped,
-    TrackUnmuted,
     open_livekit,
 )
 from beluga_livekit._receive.preconnect import TOPIC
+from beluga_livekit.events import (
+    Disconnected,
+    DtmfReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    ParticipantUpdated,
+    RoomEvent,
+    TrackMuted,
+    TrackPublished,
+    TrackUnmuted,
+    TrackUnpublished,
+)
 
 # As in test_room.py: what is heard through a room is measured in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]
@@ -105,7 +107,7 @@ def loud_of(recording: Recording, who: str | None) -> float:
 
 
 async def speak(session: LiveKitSession, frequency: float, seconds: float = 1.0) -> None:
-    await say(session[1], cut(tone(frequency, seconds, RATE), RATE))
+    await say(session.tx, cut(tone(frequency, seconds, RATE), RATE))
 
 
 @SOUND
@@ -122,12 +124,12 @@ async def test_two_speakers_are_mixed_and_told_apart(gathering: Gathering) -> No
         gathering.open("bot") as bot,
         gathering.open("ann") as ann,
         gathering.open("ben") as ben,
-        bot.listen(mix=False) as apart,
+        bot.open_rx(mix=False) as apart,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(bot.for_each_participant, record)
         async with (
-            recorded(bot[0]) as mixed,
+            recorded(bot.rx) as mixed,
             recorded(apart) as told,
             anyio.create_task_group() as speaking,
         ):
@@ -154,7 +156,7 @@ async def test_of_several_the_one_who_speaks_passes_through_as_who_it_is(
         gathering.open("bot") as bot,
         gathering.open("ann") as ann,
         gathering.open("ben") as ben,
-        recorded(bot[0]) as heard,
+        recorded(bot.rx) as heard,
     ):
         await calm()
         for speaker, who, frequency in ((ann, "ann", 440), (ben, "ben", 700)):
@@ -176,9 +178,9 @@ async def test_agents_are_heard_only_where_they_are_asked_for(gathering: Gatheri
         gathering.open("bot") as bot,
         gathering.open("agent", kind="agent") as agent,
         gathering.open("ann") as ann,
-        bot.listen(participant="agent") as by_name,
-        bot.listen(participant=lambda p: p.kind is ParticipantKind.AGENT) as by_kind,
-        recorded(bot[0]) as default,
+        bot.open_rx(participants="agent") as by_name,
+        bot.open_rx(participants=lambda p: p.kind is ParticipantKind.AGENT) as by_kind,
+        recorded(bot.rx) as default,
         recorded(by_name) as named,
         recorded(by_kind) as predicted,
     ):
@@ -210,10 +212,10 @@ async def test_a_predicate_is_asked_again_when_attributes_change(gathering: Gath
         streams.append(f"{stream.participant.identity} is not wanted")
 
     async with (
-        gathering.open("bot", participant=is_vip) as bot,
-        gathering.open("ann", attributes={"vip": "no"}, listener_timeout=0) as ann,
-        gathering.open("ben", listener_timeout=0) as ben,
-        recorded(bot[0]) as heard,
+        gathering.open("bot", participants=is_vip) as bot,
+        gathering.open("ann", attributes={"vip": "no"}, subscription_timeout=0) as ann,
+        gathering.open("ben", subscription_timeout=0) as ben,
+        recorded(bot.rx) as heard,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(bot.for_each_participant, handle)
@@ -234,7 +236,7 @@ class Log:
     """What has happened so far."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[RoomEvent] = []
 
     async def read(self, session: LiveKitSession) -> None:
         async with session.events() as events:
@@ -270,25 +272,25 @@ async def test_events_tell_what_happens_in_order(gathering: Gathering) -> None:
                 assert joined.participant.identity == "ann"
                 assert joined.participant.kind is ParticipantKind.STANDARD
                 assert joined.participant.attributes == {"mood": "good"}
-                started = await log.until(TrackStarted)
+                started = await log.until(TrackPublished)
                 assert started.source is TrackSource.MICROPHONE
-                await ann.mute()
+                ann.mute()
                 assert (await log.until(TrackMuted)).sid == started.sid
                 tasks.start_soon(late.read, bot)
                 await until(lambda: len(late.events) == 3)
-                there = [ParticipantJoined, TrackStarted, TrackMuted]
+                there = [ParticipantJoined, TrackPublished, TrackMuted]
                 assert [type(event) for event in late.events] == there
-                await ann.unmute()
+                ann.unmute()
                 assert (await log.until(TrackUnmuted)).sid == started.sid
                 await gathering.change("ann", {"mood": "bad"})
-                changed = await log.until(ParticipantChanged)
-                assert changed.before.attributes["mood"] == "good"
+                changed = await log.until(ParticipantUpdated)
+                assert changed.previous.attributes["mood"] == "good"
                 assert changed.participant.attributes["mood"] == "bad"
                 await ann.send_dtmf("1#")
                 pressed = [await log.until(DtmfReceived), await log.until(DtmfReceived)]
                 assert [each.digit for each in pressed] == ["1", "#"]
                 assert {each.participant.identity for each in pressed} == {"ann"}
-            await log.until(TrackStopped, sid=started.sid)
+            await log.until(TrackUnpublished, sid=started.sid)
             await log.until(ParticipantLeft)
         await log.until(Disconnected, reason=DisconnectReason.CLIENT_INITIATED)
     assert not log.events
@@ -300,7 +302,7 @@ async def test_a_mute_of_ours_by_the_server_is_an_event(gathering: Gathering) ->
     async with (
         gathering.open("bot") as bot,
         gathering.open("ann") as ann,
-        recorded(ann[0]) as heard,
+        recorded(ann.rx) as heard,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(log.read, bot)
@@ -316,7 +318,7 @@ async def test_a_mute_of_ours_by_the_server_is_an_event(gathering: Gathering) ->
         await bot.wait_for_playout()
         await anyio.sleep(0.3)
         assert loud_of(heard, "bot") == before
-        await bot.unmute()
+        bot.unmute()
         await speak(bot, 440, 0.5)
         await until(lambda: loud_of(heard, "bot") > before + 0.4)
         tasks.cancel_scope.cancel()
@@ -340,7 +342,7 @@ async def test_a_stream_for_each_ends_when_its_participant_has_left_for_good(
         gathering.open("ann"),
         anyio.create_task_group() as tasks,
     ):
-        tasks.start_soon(lambda: bot.for_each_participant(handle, grace=1.0))
+        tasks.start_soon(lambda: bot.for_each_participant(handle, rejoin_grace=1.0))
         await until(lambda: log == ["ann came"])
         async with gathering.open("ben") as ben:
             await until(lambda: log[1:] == ["ben came"])
@@ -385,14 +387,14 @@ async def test_a_handler_that_raises_ends_the_others_and_one_that_returns_is_don
                     await anyio.sleep(DEADLINE)
         assert caught.group_contains(ZeroDivisionError)
         assert calls.count("cleo") == 1
-        assert len(bot._background.receiver._listeners) == 1
+        assert len(bot._runner.readers._listeners) == 1
         assert calls[-2:] == ["ben", "ann was cancelled"]
         # Nothing of it goes on; rx does.
         assert isinstance(await bot.receive(), AudioFrame)
 
 
 async def test_leave_when_alone(gathering: Gathering) -> None:
-    async with gathering.open("bot", leave_when_alone=0.5) as bot:
+    async with gathering.open("bot", departure_timeout=0.5) as bot:
         async with gathering.open("agent", kind="agent"):
             async with gathering.open("ann"):
                 await bot.wait_for_participant()
@@ -435,12 +437,12 @@ async def test_a_recorder_beside_a_transcriber(gathering: Gathering) -> None:
     async with (
         gathering.open("bot") as bot,
         gathering.open("ann") as ann,
-        bot.listen(sample_rate=48000, frame_size=4800, max_delay=None) as recorder,
+        bot.open_rx(sample_rate=48000, frame_size=4800, max_delay=None) as recorder,
         recorded(recorder) as heard,
     ):
         await calm()
         await bot.receive()
-        await bot[0].aclose()
+        await bot.rx.aclose()
         await speak(ann, 440)
         await until(lambda: loud_of(heard, "ann") > 0.9)
         frames = heard.frames
@@ -450,16 +452,19 @@ async def test_a_recorder_beside_a_transcriber(gathering: Gathering) -> None:
 async def test_what_is_asked_for_wrongly_is_told_at_once(gathering: Gathering) -> None:
     async def nothing(stream: ParticipantStream) -> None: ...
 
-    async with gathering.open("bot", send=False) as bot:
+    async with gathering.open("bot", publish=False) as bot:
         calls: list[tuple[str, Callable[[], Any]]] = [
-            ("sources must be some of", lambda: bot.listen(sources=["camera"])),
-            ("participant must be", lambda: bot.listen(participant=5)),  # type: ignore[arg-type]
-            ("mix must be", lambda: bot.listen(mix="no")),  # type: ignore[arg-type]
-            ("sample_rate must be", lambda: bot.listen(sample_rate=1)),
+            ("sources must be one", lambda: bot.open_rx(sources="camera")),  # type: ignore[arg-type]
+            ("participants must be", lambda: bot.open_rx(participants=5)),  # type: ignore[arg-type]
+            ("mix must be", lambda: bot.open_rx(mix="no")),  # type: ignore[arg-type]
+            ("sample_rate must be", lambda: bot.open_rx(sample_rate=1)),
             ("digits must be some of", lambda: bot.send_dtmf("12x")),
             ("digits must be some of", lambda: bot.send_dtmf("")),
-            ("grace must be", lambda: bot.for_each_participant(nothing, grace=-1)),
-            ("grace must be", lambda: bot.for_each_participant(nothing, grace=math.nan)),
+            ("rejoin_grace must be", lambda: bot.for_each_participant(nothing, rejoin_grace=-1)),
+            (
+                "rejoin_grace must be",
+                lambda: bot.for_each_participant(nothing, rejoin_grace=math.nan),
+            ),
         ]
         for message, call in calls:
             with pytest.raises(ConfigError, match=message):
@@ -467,14 +472,14 @@ async def test_what_is_asked_for_wrongly_is_told_at_once(gathering: Gathering) -
                 if isinstance(result, Awaitable):
                     await result
         with pytest.raises(TypeError, match="did you mean 'sample_rate'"):
-            bot.listen(samplerate=8000)  # type: ignore[call-arg]
+            bot.open_rx(samplerate=8000)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="unexpected keyword 'mix'"):
             await bot.for_each_participant(nothing, mix=True)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="handler must be callable"):
             await bot.for_each_participant(None)  # type: ignore[arg-type]
         with pytest.raises(anyio.ClosedResourceError, match="only receives"):
-            await bot.mute()
-    for late in (bot.events, bot.listen):
+            bot.mute()
+    for late in (bot.events, bot.open_rx):
         with pytest.raises(anyio.ClosedResourceError):
             late()
     with pytest.raises(anyio.ClosedResourceError):
@@ -493,7 +498,11 @@ async def test_the_end_is_told_and_nothing_that_comes_of_it(gathering: Gathering
     ):
         tasks.start_soon(log.read, bot)
         await until(lambda: len(log.events) == 2)
-    assert [type(event) for event in log.events] == [ParticipantJoined, TrackStarted, Disconnected]
+    assert [type(event) for event in log.events] == [
+        ParticipantJoined,
+        TrackPublished,
+        Disconnected,
+    ]
 
 
 async def test_a_stream_that_is_closed_leaves_nothing_behind(gathering: Gathering) -> None:
@@ -501,12 +510,12 @@ async def test_a_stream_that_is_closed_leaves_nothing_behind(gathering: Gatherin
         await bot.receive()
         tasks = len(asyncio.all_tasks())
         for who in [None, "nobody"] * 10:
-            async with bot.listen(participant=who):
+            async with bot.open_rx(participants=who):
                 await anyio.lowlevel.checkpoint()
-        async with bot.listen(participant="nobody"):
+        async with bot.open_rx(participants="nobody"):
             pass
         await until(lambda: len(asyncio.all_tasks()) <= tasks + 2)
-        assert len(bot._background.receiver._listeners) <= 2
+        assert len(bot._runner.readers._listeners) <= 2
 
 
 # What takes a real server, and participants of another make.
@@ -516,7 +525,9 @@ async def test_a_stream_that_is_closed_leaves_nothing_behind(gathering: Gatherin
 async def test_only_what_is_wanted_is_subscribed_to(server: Server, token: MakeToken) -> None:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        bot = await enter(open_livekit(server.url, token("bot"), participant="peer-3", send=False))
+        bot = await enter(
+            open_livekit(server.url, token("bot"), participants="peer-3", publish=False)
+        )
         sids = {}
         for number in range(20):
             joining = peers.join(server.url, token(f"peer-{number}"), auto_subscribe=False)
@@ -524,10 +535,10 @@ async def test_only_what_is_wanted_is_subscribed_to(server: Server, token: MakeT
             sids[number] = await peer.publish("MICROPHONE")
         await bot.receive()
         assert peers.subscribed(bot.room) == {sids[3]}
-        async with bot.listen(participant=["peer-3", "peer-5"]) as _:
+        async with bot.open_rx(participants=["peer-3", "peer-5"]) as _:
             await until(lambda: peers.subscribed(bot.room) == {sids[3], sids[5]})
         await until(lambda: peers.subscribed(bot.room) == {sids[3]})
-        await bot[0].aclose()
+        await bot.rx.aclose()
         await until(lambda: not peers.subscribed(bot.room))
 
 
@@ -553,8 +564,8 @@ async def test_a_shared_screen_beside_a_microphone(server: Server, token: MakeTo
         both = list(TrackSource)
         tasks.start_soon(partial(bot.for_each_participant, record, sources=both))
         async with (
-            recorded(bot[0]) as heard,
-            bot.listen(sources=both) as mixed,
+            recorded(bot.rx) as heard,
+            bot.open_rx(sources=both) as mixed,
             recorded(mixed) as everything,
         ):
             await until(lambda: len(sources) == 2)
@@ -596,7 +607,7 @@ async def test_a_microphone_that_is_published_50_times_is_one_stream(
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(bot.for_each_participant, listen)
-        async with recorded(bot[0]) as heard:
+        async with recorded(bot.rx) as heard:
             for _ in range(50):
                 sid = await peer.publish()
                 await peer.say(tone(440, 0.06, 48000))
@@ -606,7 +617,7 @@ async def test_a_microphone_that_is_published_50_times_is_one_stream(
         assert streams == ["peer"]
         assert len(sids) == 50
         assert len(asyncio.all_tasks()) < 40
-        await until(lambda: not bot._background.receiver._readers)
+        await until(lambda: not bot._runner.readers._readers)
     first, last = heard.frames[0].timestamp, heard.frames[-1].timestamp
     assert first is not None
     assert last is not None
@@ -619,7 +630,7 @@ async def test_stereo_is_heard_as_it_is_published(server: Server, token: MakeTok
     async with (
         open_livekit(server.url, token("bot"), num_channels=2) as bot,
         peers.join(server.url, token("peer"), channels=2) as peer,
-        recorded(bot[0]) as heard,
+        recorded(bot.rx) as heard,
     ):
         await peer.publish("MICROPHONE")
         await calm()
@@ -654,11 +665,11 @@ async def test_what_was_said_before_comes_first(
     data = in_webm(before, 24000) if how == "by a browser" else before.tobytes()
     mime_type = "audio/webm;codecs=opus" if how == "by a browser" else "audio/pcm"
     async with (
-        open_livekit(server.url, token("bot", kind="agent"), preconnect=True) as bot,
+        open_livekit(server.url, token("bot", kind="agent"), pre_connect_audio=True) as bot,
         peers.join(server.url, token("peer")) as peer,
         peers.join(server.url, token("other")) as other,
-        bot.listen(frame_size=160) as short,
-        recorded(bot[0]) as heard,
+        bot.open_rx(frame_size=160) as short,
+        recorded(bot.rx) as heard,
         recorded(short) as heard_short,
     ):
         await other.publish("MICROPHONE")
@@ -702,18 +713,18 @@ async def test_a_recording_that_is_no_use_holds_nobody_up(
     server: Server, token: MakeToken, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        open_livekit(server.url, token("bot"), preconnect=True) as bot,
+        open_livekit(server.url, token("bot"), pre_connect_audio=True) as bot,
         peers.join(server.url, token("peer")) as peer,
         peers.join(server.url, token("other")) as other,
-        recorded(bot[0]) as heard,
+        recorded(bot.rx) as heard,
     ):
         await other.publish("MICROPHONE")
         await bot.receive()
         sid = await peer.publish("MICROPHONE", preconnect_buffer=True)
-        sender = other if wrong == "of somebody else" else peer
+        pump = other if wrong == "of somebody else" else peer
         if wrong != "nothing":
             attributes = {"trackId": sid, "sampleRate": "24000", "channels": "1"}
-            writer = await sender.room.local_participant.stream_bytes(
+            writer = await pump.room.local_participant.stream_bytes(
                 name="preconnect", topic=TOPIC, attributes=attributes,
                 mime_type="audio/webm;codecs=opus" if wrong == "no webm" else "audio/pcm",
             )  # fmt: skip
@@ -750,18 +761,18 @@ async def test_people_who_come_and_go(gathering: Gathering, people: int, seconds
                     await speak_up(tone(tones[name], 1.0, 48000, level=0.05))
                     said[name] += 1
 
-    async with gathering.open("bot", send=False, max_delay=None) as bot:
+    async with gathering.open("bot", publish=False, max_delay=None) as bot:
         tasks_before = len(asyncio.all_tasks())
-        async with anyio.create_task_group() as serving, recorded(bot[0]) as mixed:
-            serving.start_soon(partial(bot.for_each_participant, record, grace=0.5))
+        async with anyio.create_task_group() as serving, recorded(bot.rx) as mixed:
+            serving.start_soon(partial(bot.for_each_participant, record, rejoin_grace=0.5))
             async with anyio.create_task_group() as tasks:
                 for name in tones:
                     tasks.start_soon(come_and_go, name)
-            await until(lambda: not bot._background.roster.participants)
+            await until(lambda: not bot._runner.room_state.participants)
             serving.cancel_scope.cancel()
         await until(lambda: len(asyncio.all_tasks()) <= tasks_before)
-        assert not bot._background.receiver._readers
-        assert len(bot._background.receiver._listeners) == 1
+        assert not bot._runner.readers._readers
+        assert len(bot._runner.readers._listeners) == 1
     whole = samples_of(mixed.frames)
     for name, frequency in tones.items():
         sound = samples_of(heard[name])

@@ -35,7 +35,7 @@ import anyio
 from beluga_livekit import open_livekit
 
 url, token = sys.argv[1:]
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the runner ignores it
 
 async def join():
     async with open_livekit(url, token, connect_timeout=60):

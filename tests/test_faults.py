@@ -33,19 +33,21 @@ from beluga_livekit import (
     ConnectError,
     DisconnectedError,
     DisconnectReason,
-    Event,
     LiveKitSession,
-    ParticipantLeft,
     ParticipantStream,
-    Reconnected,
-    Reconnecting,
-    Rejoined,
-    TrackMuted,
-    TrackStarted,
     open_livekit,
 )
 from beluga_livekit._sdk import rtc as _sdk_rtc
 from beluga_livekit._sdk.rtc import CLOSE_TIMEOUT
+from beluga_livekit.events import (
+    ParticipantLeft,
+    Reconnected,
+    Reconnecting,
+    Rejoined,
+    RoomEvent,
+    TrackMuted,
+    TrackPublished,
+)
 
 # As in test_room.py: six at once talk and listen in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.fault, pytest.mark.flaky(reruns=2)]
@@ -72,7 +74,7 @@ class Ear:
     seconds: float = 0.0
 
     async def listen(self, session: LiveKitSession) -> None:
-        async for frame in session[0]:
+        async for frame in session.rx:
             now = time.monotonic()
             if self.began is None:
                 self.began = now - frame.duration
@@ -95,7 +97,7 @@ async def talk(session: LiveKitSession) -> None:
     second = tone(440, 1.0, 16000)
     while True:
         for at in range(0, 16000, 320):
-            await session[1].send(AudioFrame.from_samples(second[at : at + 320], 16000))
+            await session.tx.send(AudioFrame.from_samples(second[at : at + 320], 16000))
 
 
 Pair = tuple[LiveKitSession, LiveKitSession]
@@ -108,7 +110,7 @@ class Conversation:
         self.sessions = sessions
         self.ears = (Ear(), Ear())
         self.streams: list[str] = []  # whose have begun, and ended
-        self.events: list[Event] = []  # that the first one is told
+        self.events: list[RoomEvent] = []  # that the first one is told
 
     async def each(self, stream: ParticipantStream) -> None:
         who = stream.participant.identity
@@ -173,9 +175,9 @@ async def test_a_killed_server_that_comes_back(
     assert kinds.count(Reconnecting) == 1
     assert kinds.count(Rejoined if rejoined else Reconnected) == 1
     assert ParticipantLeft not in kinds
-    assert TrackStarted in kinds[kinds.index(Reconnecting) :]
+    assert TrackPublished in kinds[kinds.index(Reconnecting) :]
     if rejoined:  # a room that is new; the SDK's own reconnect may find tracks before it says so
-        assert TrackStarted not in kinds[kinds.index(Reconnecting) : kinds.index(Rejoined)]
+        assert TrackPublished not in kinds[kinds.index(Reconnecting) : kinds.index(Rejoined)]
     how = "rejoined" if rejoined else "reconnected"
     assert f"'ann' in 'room': {how} after " in caplog.text
 
@@ -190,17 +192,17 @@ async def test_what_is_said_without_a_connection_is_heard_when_it_is_back(
         open_livekit(server.url, token("ben")) as ben,
         anyio.create_task_group() as tasks,
     ):
-        await say(ann[1], cut(tone(440, 0.2, 16000), 16000))
-        await hear(ben[0])
+        await say(ann.tx, cut(tone(440, 0.2, 16000), 16000))
+        await hear(ben.rx)
         gone = anyio.Event()
         ann.room.on("reconnecting", gone.set)
         ann.room.on("disconnected", lambda _: gone.set())
         await ann.room.simulate_scenario(rtc.SimulateScenarioKind.Value(kind))
         with anyio.fail_after(DEADLINE):
             await gone.wait()
-        tasks.start_soon(say, ann[1], cut(tone(440, 1.0, 16000), 16000))
+        tasks.start_soon(say, ann.tx, cut(tone(440, 1.0, 16000), 16000))
         # A jitter buffer that has just begun stretches it a little.
-        assert measure(samples_of(await hear(ben[0])), 16000).duration >= 0.95
+        assert measure(samples_of(await hear(ben.rx)), 16000).duration >= 0.95
 
 
 async def test_a_room_that_is_deleted_while_it_is_joined(
@@ -369,7 +371,7 @@ async def test_a_mute_before_or_during_a_rejoin_is_one_after_it(
         await leave_room(session)
         await rejoined(session, first)
         if by == "us":
-            await session.mute()
+            session.mute()
         bot: dict[str, rtc.RemoteTrackPublication] = {}
         with anyio.fail_after(DEADLINE):
             while not any(track.muted for sid, track in bot.items() if sid not in old):
@@ -393,7 +395,7 @@ async def test_a_server_lost_for_good_is_one_error(
         async with open_livekit(
             mortal.url,
             mint(mortal, "room", "bot"),
-            listener_timeout=0,
+            subscription_timeout=0,
             rejoin_timeout=rejoin_timeout,
         ) as session:
             await session.send(AudioFrame(bytes(640), 16000))
@@ -429,7 +431,7 @@ async def test_playing_out_ends_with_the_connection(
     mortal: OwnServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_livekit(
-        mortal.url, mint(mortal, "room", "bot"), listener_timeout=0, drain_timeout=60
+        mortal.url, mint(mortal, "room", "bot"), subscription_timeout=0, drain_timeout=60
     ) as session:
         await session.send(AudioFrame.from_samples(tone(440, 50.0, 16000), 16000))
         start = time.monotonic()
@@ -447,7 +449,7 @@ async def test_leaving_without_a_connection_is_quick(
     with anyio.CancelScope() as scope:
         try:
             async with open_livekit(
-                mortal.url, mint(mortal, "room", "bot"), listener_timeout=0, drain_timeout=60
+                mortal.url, mint(mortal, "room", "bot"), subscription_timeout=0, drain_timeout=60
             ) as session:
                 gone = anyio.Event()
                 event = "reconnecting" if when == "reconnecting" else "disconnected"
@@ -480,7 +482,7 @@ async def test_a_closed_tx_stays_closed_after_a_rejoin(
         open_livekit(server.url, token("ben")) as ben,
         anyio.create_task_group() as tasks,
     ):
-        await bot[1].aclose()
+        await bot.tx.aclose()
         ear = Ear()
         tasks.start_soon(ear.listen, bot)
         tasks.start_soon(talk, ben)
@@ -512,8 +514,8 @@ async def test_what_is_closed_during_a_rejoin_is_closed_after_it(
         await leave_room(bot)
         with anyio.fail_after(DEADLINE):
             await joining.wait()
-            await bot[0].aclose()
-            await bot[1].aclose()
+            await bot.rx.aclose()
+            await bot.tx.aclose()
             await anyio.sleep(0.2)
             go_on.set()
             await rejoined(bot, first)
@@ -526,7 +528,7 @@ async def test_a_rejoin_that_may_not_speak_any_more(
     server: Server, room: str, token: MakeToken
 ) -> None:
     tokens = iter([token("bot"), token("bot", can_publish=False)])
-    async with open_livekit(server.url, lambda: next(tokens), listener_timeout=0) as bot:
+    async with open_livekit(server.url, lambda: next(tokens), subscription_timeout=0) as bot:
         first, gone = bot.room, anyio.Event()
         first.on("disconnected", lambda _: gone.set())
         await leave_room(bot)
@@ -550,8 +552,8 @@ async def test_a_closed_rx_stays_closed_after_a_rejoin(
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(talk, ben)
-        await bot[0].receive()
-        await bot[0].aclose()
+        await bot.rx.receive()
+        await bot.rx.aclose()
         first, ear = bot.room, Ear()
         await leave_room(bot)
         tasks.start_soon(ear.listen, ben)
@@ -593,7 +595,7 @@ async def test_a_transcriber_that_is_blocked_for_3_s_gets_every_sample(
     """With the defaults: it is late, and catches up as fast as it can."""
     command = [sys.executable, "-c", SPEAKER, server.url, token("speaker")]
     async with (
-        open_livekit(server.url, token("bot"), send=False) as (rx, _),
+        open_livekit(server.url, token("bot"), publish=False) as (rx, _),
         await anyio.open_process(command, stdout=None, stderr=None),
     ):
         frames: list[AudioFrame] = []

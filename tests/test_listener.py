@@ -10,8 +10,8 @@ import pytest
 
 from beluga_livekit import AudioFrame
 from beluga_livekit._logging import SessionLog
-from beluga_livekit._options import ListenOptions
-from beluga_livekit._receive.pipeline import Listener
+from beluga_livekit._options import ReceiveOptions
+from beluga_livekit._receive.pipeline import ReceivePipeline
 from beluga_livekit._room.state import Track
 
 pytestmark = pytest.mark.anyio
@@ -21,8 +21,8 @@ SOUND = np.full(960, 1000, np.int16)
 
 
 @pytest.fixture(params=[True, False], ids=["mixed", "apart"])
-async def listener(request: pytest.FixtureRequest) -> AsyncIterator[Listener]:
-    listener = Listener(ListenOptions(mix=request.param), SessionLog())
+async def listener(request: pytest.FixtureRequest) -> AsyncIterator[ReceivePipeline]:
+    listener = ReceivePipeline(ReceiveOptions(mix=request.param), SessionLog())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listener.fill_silence)
         yield listener
@@ -30,13 +30,13 @@ async def listener(request: pytest.FixtureRequest) -> AsyncIterator[Listener]:
     listener.queue.rx.close()
 
 
-def read(listener: Listener) -> list[AudioFrame]:
+def read(listener: ReceivePipeline) -> list[AudioFrame]:
     rx = listener.queue.rx
     return [rx.receive_nowait() for _ in range(rx.statistics().current_buffer_used)]
 
 
 @pytest.mark.parametrize("apart", [True, False])
-async def test_silence_ends_where_a_track_begins(listener: Listener, apart: bool) -> None:
+async def test_silence_ends_where_a_track_begins(listener: ReceivePipeline, apart: bool) -> None:
     for _ in range(5):
         listener.hear(A, SOUND, anyio.current_time())
     listener.lose("a")
@@ -49,7 +49,7 @@ async def test_silence_ends_where_a_track_begins(listener: Listener, apart: bool
     assert [frame.participant for frame in read(listener)] == ["ben"]
 
 
-async def test_what_is_lost_is_heard_to_its_end(listener: Listener) -> None:
+async def test_what_is_lost_is_heard_to_its_end(listener: ReceivePipeline) -> None:
     for _ in range(5):
         listener.hear(A, SOUND, anyio.current_time())
     listener.lose("a")
@@ -59,7 +59,7 @@ async def test_what_is_lost_is_heard_to_its_end(listener: Listener) -> None:
 
 
 async def test_what_waited_for_a_track_that_is_lost_is_heard_at_once() -> None:
-    listener = Listener(ListenOptions(), SessionLog())
+    listener = ReceivePipeline(ReceiveOptions(), SessionLog())
     for number in range(3):
         listener.hear(A, SOUND, 100 + 0.02 * number)
         listener.hear(B, SOUND, 100.01 + 0.02 * number)
@@ -70,7 +70,7 @@ async def test_what_waited_for_a_track_that_is_lost_is_heard_at_once() -> None:
     listener.queue.rx.close()
 
 
-async def test_a_listener_that_nobody_reads_hears_nothing(listener: Listener) -> None:
+async def test_a_listener_that_nobody_reads_hears_nothing(listener: ReceivePipeline) -> None:
     listener.queue.rx.close()
     listener.hear(A, SOUND, anyio.current_time())
     assert not listener.is_wanted

@@ -35,8 +35,8 @@ async def test_the_fixture_is_a_room(loopback_room: LoopbackRoom) -> None:
 async def test_members_hear_each_other_and_not_themselves() -> None:
     async with LoopbackRoom() as room, room.open("bot") as bot, room.open("caller") as caller:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(say, caller[1], cut(tone(440, 0.5, 16000), 16000))
-            frames = await hear(bot[0])
+            tasks.start_soon(say, caller.tx, cut(tone(440, 0.5, 16000), 16000))
+            frames = await hear(bot.rx)
         assert {frame.participant for frame in frames} == {"caller"}
         heard = measure(samples_of(frames), 16000)
         assert heard.frequency == pytest.approx(440, abs=1)
@@ -54,14 +54,14 @@ async def test_the_first_word_waits_for_somebody_who_hears() -> None:
         room.open("bot") as bot,
         anyio.create_task_group() as tasks,
     ):
-        tasks.start_soon(say, bot[1], cut(tone(440, 0.5, 16000), 16000))
+        tasks.start_soon(say, bot.tx, cut(tone(440, 0.5, 16000), 16000))
         await anyio.sleep(0.2)
         assert bot.statistics().seconds_sent == 0
-        async with room.open("deaf", participant="nobody"):
+        async with room.open("deaf", participants="nobody"):
             await anyio.sleep(0.1)
             assert bot.statistics().seconds_sent == 0
             async with room.open("caller") as caller:
-                assert measure(samples_of(await hear(caller[0])), 16000).duration > 0.45
+                assert measure(samples_of(await hear(caller.rx)), 16000).duration > 0.45
 
 
 async def test_what_a_member_looks_like() -> None:
@@ -82,8 +82,8 @@ async def test_a_twin_throws_the_first_one_out() -> None:
         with pytest.raises(DisconnectedError, match="duplicate_identity"):
             async with room.open("caller") as first, room.open("caller") as second:
                 await ended(first)
-                await say(second[1], cut(tone(440, 0.5, 16000), 16000))
-                await hear(bot[0])
+                await say(second.tx, cut(tone(440, 0.5, 16000), 16000))
+                await hear(bot.rx)
         assert bot.disconnect_reason is None
 
 
@@ -114,9 +114,9 @@ async def test_the_end_of_the_room_is_no_traceback(how: str) -> None:
 
 async def test_a_closed_tx_is_no_track_any_more() -> None:
     async with LoopbackRoom() as room, room.open("bot") as bot, room.open("caller") as caller:
-        await caller[1].aclose()
-        await until(lambda: not bot._background.roster.tracks)
-        assert "caller" in bot._background.roster.participants
+        await caller.tx.aclose()
+        await until(lambda: not bot._runner.room_state.tracks)
+        assert "caller" in bot._runner.room_state.participants
 
 
 async def test_a_handler_that_is_no_coroutine_is_named() -> None:

@@ -152,7 +152,7 @@ def spoken(session: LiveKitSession) -> float:
     ids=lambda source: type(source).__name__,
 )
 async def test_play_takes_frames_and_bytes_in_one_piece_or_many(source: Any) -> None:
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         playout = await session.play(source, sample_rate=RATE)
         assert attrs.astuple(playout) == pytest.approx((len(OLD) / RATE, 0.0, False))
         assert session.statistics().seconds_queued <= 0.011
@@ -168,7 +168,7 @@ async def test_play_with_an_sdk_whose_private_names_have_moved(
 ) -> None:
     """A fake change of the SDK's: captures are its own then."""
     monkeypatch.setattr(event_router, "SUPPORTED", False)
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         await session.play(frame_of(OLD))
         assert np.array_equal(await heard.until_quiet(), OLD)
         await session.send(frame_of(OLD))
@@ -202,7 +202,7 @@ async def test_a_source_that_does_not_answer_is_an_error(monkeypatch: pytest.Mon
 
 async def test_play_takes_stereo_and_other_rates() -> None:
     both = tone(440, 0.5, 24000, channels=2)
-    async with open_loopback(num_channels=2) as session, recorded(session[0]) as heard:
+    async with open_loopback(num_channels=2) as session, recorded(session.rx) as heard:
         playout = await session.play(pcm(both, 777), sample_rate=24000, num_channels=2)
         assert attrs.astuple(playout) == pytest.approx((0.5, 0.0, False))
         sound = await heard.until_quiet()
@@ -213,7 +213,7 @@ async def test_play_takes_stereo_and_other_rates() -> None:
 async def test_plays_and_sends_take_turns_in_the_order_in_which_they_came() -> None:
     """Each in one piece, though all of them wait at the same time, and without a gap."""
     sounds = [sound_of(300 + 100 * number, 0.2) for number in range(5)]
-    async with loopback(send_buffer=0.05) as session, recorded(session[0]) as heard:
+    async with loopback(send_buffer=0.05) as session, recorded(session.rx) as heard:
         async with anyio.create_task_group() as tasks:
             for number, sound in enumerate(sounds):
                 if number % 2:
@@ -233,7 +233,7 @@ async def test_a_play_gives_the_line_free_though_its_source_is_slow() -> None:
         await wait.wait()
         yield frame_of(NEW)
 
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.play, slow())
             await in_line()
@@ -254,7 +254,7 @@ async def test_what_a_source_raises_leaves_play_and_the_line_goes_on() -> None:
         yield frame_of(OLD)
         raise anyio.BrokenResourceError("the synthesis broke")
 
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         with pytest.raises(anyio.BrokenResourceError, match="the synthesis broke"):
             await session.play(broken())
         await session.play(frame_of(NEW))
@@ -320,7 +320,7 @@ async def test_a_source_is_closed_also_when_its_turn_never_came() -> None:
 async def test_a_cancelled_play_falls_silent_and_nothing_else_does() -> None:
     """What was sent before it is played to its end, what was sent after it follows at once."""
     before, after = OLD[: 6 * STEP + 100], NEW[: 9 * STEP]
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         async with anyio.create_task_group() as tasks:
             await session.send(frame_of(before))
             with anyio.CancelScope() as scope:
@@ -342,7 +342,7 @@ async def test_a_cancelled_play_falls_silent_and_nothing_else_does() -> None:
 async def test_a_play_that_is_cancelled_at_its_very_end_leaves_what_follows() -> None:
     """All of it has been handed over by then, and some of what follows."""
     first, second = OLD[: 10 * STEP + 100], NEW[: 8 * STEP - 100]
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as cancelled:
@@ -370,7 +370,7 @@ def ends_in_a_fade(sound: NDArray[np.int16], whole: NDArray[np.int16]) -> int:
 
 
 async def test_interrupt_silences_a_play_and_says_what_was_heard() -> None:
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         playouts: dict[str, Playout] = {}
 
         async def play(name: str) -> None:
@@ -405,7 +405,7 @@ async def test_pauses_of_a_source_do_not_count_as_played(rate: int) -> None:
             await anyio.sleep(0.06)
         yield AudioFrame.from_samples(tone(440, 0.6, rate, level=0.5), rate)
 
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         playouts: list[Playout] = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(play_noted, playouts, session, with_pauses())
@@ -429,9 +429,9 @@ async def test_what_is_played_is_never_shed() -> None:
             await anyio.sleep(max(0.0, start + (number - 6) * 0.02 - time.monotonic()))
             yield frame
 
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         assert (await session.play(late())).dropped == 0
-        assert session.statistics().seconds_shed_sending == 0
+        assert session.statistics().seconds_trimmed_sending == 0
         assert len(await heard.until_quiet()) == 2.6 * RATE
 
 
@@ -444,7 +444,7 @@ async def test_what_is_played_is_never_shed() -> None:
 async def test_interrupt_at_any_moment(tries: int, within: float) -> None:
     """Soon silent, without a click, in whatever state; nothing old later, and all of the new."""
     chance = random.Random(4)
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         for number in range(tries):
             await check_interrupt(session, heard, chance, WAYS[number % len(WAYS)], within)
             heard.frames.clear()
@@ -455,14 +455,14 @@ async def play_whole(session: LiveKitSession) -> None:
 
 
 async def send_cut(session: LiveKitSession) -> None:
-    await say(session[1], cut(OLD, RATE))
+    await say(session.tx, cut(OLD, RATE))
 
 
 async def send_from_three(session: LiveKitSession) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             # 11 periods each: they go together in any order.
-            tasks.start_soon(say, session[1], cut(OLD, RATE, 0.025))
+            tasks.start_soon(say, session.tx, cut(OLD, RATE, 0.025))
 
 
 async def send_in_real_time(session: LiveKitSession) -> None:
@@ -515,7 +515,7 @@ async def check_interrupt(
 
 async def test_everything_sent_before_interrupt_returned_is_dropped_and_nothing_later() -> None:
     """With senders that never stop: each frame has its number as the value of its samples."""
-    async with loopback(send_buffer=0.05) as session, recorded(session[0]) as heard:
+    async with loopback(send_buffer=0.05) as session, recorded(session.rx) as heard:
         begun = 0
 
         async def send_for_ever() -> None:
@@ -544,7 +544,7 @@ async def test_everything_sent_before_interrupt_returned_is_dropped_and_nothing_
 
 async def test_what_has_not_come_to_the_line_yet_is_dropped_too() -> None:
     """At every turn of the loop another send begins, in whose first moment interrupt returns."""
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         for first in range(1000, 9000, 1000):  # what is still to be heard has other values
             heard.frames.clear()
             begun = first
@@ -575,7 +575,7 @@ async def test_what_has_not_come_to_the_line_yet_is_dropped_too() -> None:
 
 
 async def test_interrupts_at_the_same_time_and_when_nothing_is_played() -> None:
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         await session.interrupt()
         for _ in range(5):
             async with anyio.create_task_group() as tasks:
@@ -591,13 +591,13 @@ async def test_interrupts_at_the_same_time_and_when_nothing_is_played() -> None:
 
 async def test_what_is_sent_right_after_an_interrupt_of_nothing_is_played() -> None:
     """The pump was waiting for a frame when it was interrupted, and must not lose the next one."""
-    async with loopback(send_buffer=1.0) as session, recorded(session[0]) as heard:
+    async with loopback(send_buffer=1.0) as session, recorded(session.rx) as heard:
         numbers = range(1, 41)
         for number in numbers:
             frame = frame_of(np.full(STEP, number, np.int16))
             await session.interrupt()
             try:
-                session[1].send_nowait(frame)
+                session.tx.send_nowait(frame)
             except anyio.WouldBlock:  # the pump is not back yet
                 await session.send(frame)
             await session.wait_for_playout()
@@ -639,7 +639,7 @@ async def test_interrupt_while_the_session_plays_out() -> None:
 @pytest.mark.parametrize("native", [True, False])
 async def test_an_interrupt_that_is_cancelled_has_been_made(native: bool) -> None:
     """By a scope, or as asyncio's own tasks and timeouts do."""
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         await session.send(frame_of(OLD))
         await played(session, 0.05)
         if native:
@@ -661,7 +661,7 @@ async def test_an_interrupt_that_is_cancelled_has_been_made(native: bool) -> Non
 async def test_a_cancelled_play_leaves_nothing_to_be_heard_later(rate: int, length: float) -> None:
     """Not what was too short for a step, either, nor what was inside the resampler."""
     frame = AudioFrame.from_samples(tone(440, length, rate), rate)
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(session.play, frame)
@@ -675,7 +675,7 @@ async def test_a_cancelled_play_leaves_nothing_to_be_heard_later(rate: int, leng
 
 
 async def test_a_play_cancelled_before_it_has_given_anything_takes_nothing_away() -> None:
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         await session.send(frame_of(OLD[:5000]))
         with anyio.move_on_after(0.02):
             await session.play(never())
@@ -688,7 +688,7 @@ async def never() -> AsyncIterator[AudioFrame]:
 
 
 async def test_a_play_cancelled_before_it_is_heard_is_not_heard_at_all() -> None:
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         await session.send(frame_of(OLD[: 15 * STEP]))
         with anyio.move_on_after(0.03):
             await session.play(frame_of(NEW))
@@ -697,7 +697,7 @@ async def test_a_play_cancelled_before_it_is_heard_is_not_heard_at_all() -> None
 
 async def test_an_interrupt_right_after_another_adds_nothing() -> None:
     chance = random.Random(2)
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         for _ in range(12):
             heard.frames.clear()
             await session.send(frame_of(OLD))
@@ -717,7 +717,7 @@ async def test_what_was_heard_of_a_play_stays_though_its_source_takes_its_time_t
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(0.3)
 
-    async with loopback() as session, recorded(session[0]):
+    async with loopback() as session, recorded(session.rx):
         playouts: list[Playout] = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(play_noted, playouts, session, slow_to_end())
@@ -769,7 +769,7 @@ async def test_play_and_interrupt_can_be_cancelled_anywhere() -> None:
 
 
 async def test_wait_for_playout_waits_for_what_was_sent_before_and_no_longer() -> None:
-    """A sender who never stops does not make it wait for ever."""
+    """A pump who never stops does not make it wait for ever."""
     async with loopback(send_buffer=0.1) as session, anyio.create_task_group() as tasks:
 
         async def send_for_ever() -> None:
@@ -787,7 +787,7 @@ async def test_wait_for_playout_waits_for_what_was_sent_before_and_no_longer() -
 
 
 async def test_wait_for_playout_of_what_is_sent_in_one_long_frame() -> None:
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         await session.send(frame_of(OLD))
         await session.wait_for_playout()
         assert spoken(session) == pytest.approx(0.6, abs=0.011)
@@ -809,9 +809,9 @@ async def heard_more(heard: Recording) -> None:
 
 
 async def test_play_after_tx_was_closed_and_wait_for_what_was_sent() -> None:
-    async with loopback() as session, recorded(session[0]) as heard:
+    async with loopback() as session, recorded(session.rx) as heard:
         await session.send(frame_of(OLD))
-        await session[1].aclose()
+        await session.tx.aclose()
         with pytest.raises(anyio.ClosedResourceError, match="tx is closed"):
             await session.play(frame_of(NEW))
         await session.wait_for_playout()
@@ -891,7 +891,7 @@ async def test_a_play_in_a_room_is_heard_and_interrupted(server: Server, token: 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(play)
             tasks.start_soon(interrupt)
-            frames = await hear(ben[0])
+            frames = await hear(ben.rx)
         (playout,) = playouts
         assert playout.interrupted
         heard = measure(samples_of(frames), 16000, onset=0.5)
@@ -907,7 +907,7 @@ async def test_a_play_when_the_room_is_deleted(
     """While its source gives frames, or all of it is with the pump already, or with the SDK."""
     source = AsyncSource(cut(tone(440, seconds, RATE), RATE, piece))
     async with open_livekit(
-        server.url, token("bot"), listener_timeout=0, send_buffer=1.0
+        server.url, token("bot"), subscription_timeout=0, send_buffer=1.0
     ) as session:
 
         async def delete() -> None:
@@ -929,7 +929,7 @@ async def test_a_room_that_is_deleted_while_the_last_is_waited_for(
     server: Server, token: MakeToken, admin: Admin
 ) -> None:
     """Tx is closed, and what was accepted cannot be played any more."""
-    async with open_livekit(server.url, token("bot"), listener_timeout=0) as session:
+    async with open_livekit(server.url, token("bot"), subscription_timeout=0) as session:
         await session.send(AudioFrame.from_samples(tone(440, 30.0, 16000), 16000))
         await session.send_eof()
         async with anyio.create_task_group() as tasks:
@@ -939,7 +939,7 @@ async def test_a_room_that_is_deleted_while_the_last_is_waited_for(
 
 
 async def test_a_session_that_only_receives_plays_nothing(server: Server, token: MakeToken) -> None:
-    async with open_livekit(server.url, token("bot"), send=False) as session:
+    async with open_livekit(server.url, token("bot"), publish=False) as session:
         with pytest.raises(anyio.ClosedResourceError, match="only receives"):
             await session.play(frame_of(NEW))
         await session.interrupt()

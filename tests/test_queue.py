@@ -12,7 +12,7 @@ import pytest
 
 from beluga_livekit import AudioFrame
 from beluga_livekit._logging import SessionLog
-from beluga_livekit._receive.frame_buffer import MAX_CONTENT, FrameQueue
+from beluga_livekit._receive.frame_buffer import MAX_CONTENT, FrameBuffer
 
 pytestmark = pytest.mark.anyio
 
@@ -35,8 +35,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def queue() -> Iterator[FrameQueue]:
-    queue = FrameQueue(1.0, None, SessionLog())
+def queue() -> Iterator[FrameBuffer]:
+    queue = FrameBuffer(1.0, None, SessionLog())
     yield queue
     queue.close()
     queue.rx.close()
@@ -47,19 +47,19 @@ def frame(number: int, track: str = "a", seconds: float = 0.02) -> AudioFrame:
     return AudioFrame(data, 16000, track_sid=track)
 
 
-def put(queue: FrameQueue, frame: AudioFrame) -> None:
+def put(queue: FrameBuffer, frame: AudioFrame) -> None:
     """In a lane of its track."""
     queue.put(frame, frame.track_sid)
 
 
-def read(queue: FrameQueue) -> list[AudioFrame]:
+def read(queue: FrameBuffer) -> list[AudioFrame]:
     frames = []
     while queue.rx.statistics().current_buffer_used:
         frames.append(queue.rx.receive_nowait())
     return frames
 
 
-async def test_a_reader_that_keeps_up_loses_nothing(queue: FrameQueue, clock: Clock) -> None:
+async def test_a_reader_that_keeps_up_loses_nothing(queue: FrameBuffer, clock: Clock) -> None:
     for number in range(500):
         queue.put(frame(number))
         assert queue.rx.receive_nowait() == frame(number)
@@ -68,12 +68,12 @@ async def test_a_reader_that_keeps_up_loses_nothing(queue: FrameQueue, clock: Cl
 
 
 async def test_what_waited_too_long_is_dropped_counted_and_told(
-    queue: FrameQueue, clock: Clock, caplog: pytest.LogCaptureFixture
+    queue: FrameBuffer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(200):
         queue.put(frame(number))
         clock.now += 0.02
-        assert queue.seconds_waiting <= 1.0 + 0.02 + 1e-9
+        assert queue.seconds_buffered <= 1.0 + 0.02 + 1e-9
     frames = read(queue)
     lost = 200 - len(frames)
     assert [f.samples[0] for f in frames] == list(range(lost, 200))
@@ -88,7 +88,7 @@ async def test_what_waited_too_long_is_dropped_counted_and_told(
 
 
 async def test_after_a_stall_a_whole_backlog_at_once_is_kept(
-    queue: FrameQueue, clock: Clock
+    queue: FrameBuffer, clock: Clock
 ) -> None:
     clock.now += 3.0
     for number in range(150):
@@ -97,15 +97,15 @@ async def test_after_a_stall_a_whole_backlog_at_once_is_kept(
     assert queue.frames_dropped == 0
 
 
-async def test_never_more_than_30_s_are_kept(queue: FrameQueue, clock: Clock) -> None:
+async def test_never_more_than_30_s_are_kept(queue: FrameBuffer, clock: Clock) -> None:
     for number in range(2000):
         queue.put(frame(number))
-    assert queue.seconds_waiting <= MAX_CONTENT
+    assert queue.seconds_buffered <= MAX_CONTENT
     assert read(queue)[-1] == frame(1999)
 
 
 async def test_what_is_lost_is_told_to_the_track_that_lost_it(
-    queue: FrameQueue, clock: Clock
+    queue: FrameBuffer, clock: Clock
 ) -> None:
     for number in range(60):
         put(queue, frame(number, "ab"[number % 2]))
@@ -118,7 +118,7 @@ async def test_what_is_lost_is_told_to_the_track_that_lost_it(
 
 
 async def test_a_track_with_nothing_left_in_the_queue_is_told_with_its_next_frame(
-    queue: FrameQueue, clock: Clock
+    queue: FrameBuffer, clock: Clock
 ) -> None:
     put(queue, frame(0, "a"))
     clock.now += 5.0
@@ -128,14 +128,16 @@ async def test_a_track_with_nothing_left_in_the_queue_is_told_with_its_next_fram
     assert [f.lost for f in read(queue)] == [pytest.approx(0.02)]
 
 
-async def test_a_frame_longer_than_the_bound_still_arrives(queue: FrameQueue, clock: Clock) -> None:
+async def test_a_frame_longer_than_the_bound_still_arrives(
+    queue: FrameBuffer, clock: Clock
+) -> None:
     queue.put(frame(1, seconds=0.5))
     clock.now += 2.0
     queue.put(frame(2, seconds=0.5))
     assert [f.samples[0] for f in read(queue)] == [2]
 
 
-async def test_closing_lets_what_waits_be_read(queue: FrameQueue) -> None:
+async def test_closing_lets_what_waits_be_read(queue: FrameBuffer) -> None:
     queue.put(frame(1))
     queue.close()
     assert (await queue.rx.receive()) == frame(1)
@@ -143,7 +145,7 @@ async def test_closing_lets_what_waits_be_read(queue: FrameQueue) -> None:
         await queue.rx.receive()
 
 
-async def test_the_queue_knows_whether_anybody_can_read_it(queue: FrameQueue) -> None:
+async def test_the_queue_knows_whether_anybody_can_read_it(queue: FrameBuffer) -> None:
     clone = queue.rx.clone()
     queue.rx.close()
     assert queue.has_reader
@@ -152,8 +154,8 @@ async def test_the_queue_knows_whether_anybody_can_read_it(queue: FrameQueue) ->
 
 
 @pytest.fixture
-def healing() -> Iterator[FrameQueue]:
-    queue = FrameQueue(1.0, 0.04, SessionLog())
+def healing() -> Iterator[FrameBuffer]:
+    queue = FrameBuffer(1.0, 0.04, SessionLog())
     yield queue
     queue.close()
     queue.rx.close()
@@ -170,7 +172,7 @@ def sine(number: int, *, channels: int = 1, track: str = "a") -> AudioFrame:
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("late", [3, 7, 40, 100])
 async def test_a_delay_that_stands_is_shed_without_a_step(
-    healing: FrameQueue, clock: Clock, late: int, channels: int, caplog: pytest.LogCaptureFixture
+    healing: FrameBuffer, clock: Clock, late: int, channels: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A reader in real time that is late by so many frames, as after a stall."""
     heard: list[AudioFrame] = []
@@ -183,7 +185,7 @@ async def test_a_delay_that_stands_is_shed_without_a_step(
     assert healing.delay <= 0.02 + 1e-9
     shed = (late - 1) * 0.02 if late <= 50 else None
     if shed is not None:
-        assert healing.seconds_shed == pytest.approx(shed, abs=0.021)
+        assert healing.seconds_trimmed == pytest.approx(shed, abs=0.021)
     assert sum(frame.lost for frame in heard) == pytest.approx(healing.seconds_dropped)
     sound = np.concatenate([frame.samples for frame in heard]).astype(np.float64)
     steps = np.abs(np.diff(sound, axis=0))
@@ -191,7 +193,7 @@ async def test_a_delay_that_stands_is_shed_without_a_step(
     assert len(caplog.records) == 1
 
 
-async def test_a_reader_that_catches_up_loses_nothing(healing: FrameQueue, clock: Clock) -> None:
+async def test_a_reader_that_catches_up_loses_nothing(healing: FrameBuffer, clock: Clock) -> None:
     """It was blocked for 3 s, the whole backlog came at once, and it reads at twice the speed."""
     heard: list[AudioFrame] = []
     for number in range(150):
@@ -205,7 +207,7 @@ async def test_a_reader_that_catches_up_loses_nothing(healing: FrameQueue, clock
     assert heard == [sine(number) for number in range(400)]
 
 
-async def test_without_a_bound_nothing_is_shed(queue: FrameQueue, clock: Clock) -> None:
+async def test_without_a_bound_nothing_is_shed(queue: FrameBuffer, clock: Clock) -> None:
     for number in range(40):
         queue.put(sine(number))
     for number in range(40, 400):
@@ -215,7 +217,7 @@ async def test_without_a_bound_nothing_is_shed(queue: FrameQueue, clock: Clock) 
 
 
 async def test_of_several_speakers_each_keeps_at_most_one_frame(
-    healing: FrameQueue, clock: Clock
+    healing: FrameBuffer, clock: Clock
 ) -> None:
     for number in range(101):
         for track in "abc":
@@ -225,13 +227,13 @@ async def test_of_several_speakers_each_keeps_at_most_one_frame(
         clock.now += 0.02
     left = [frame.track_sid for frame in read(healing)]
     assert len(left) == len(set(left)) <= 3
-    assert healing.seconds_shed == pytest.approx(3 * 9 * 0.02, abs=3 * 0.021)
+    assert healing.seconds_trimmed == pytest.approx(3 * 9 * 0.02, abs=3 * 0.021)
 
 
 async def test_a_reader_that_is_away_for_a_while_and_then_fast_is_not_taken_for_late(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = FrameQueue(5.0, 0.04, SessionLog())
+    queue = FrameBuffer(5.0, 0.04, SessionLog())
     for number in range(400):
         queue.put(frame(number))
         clock.now += 0.02
@@ -247,14 +249,14 @@ async def test_a_reader_that_is_away_for_a_while_and_then_fast_is_not_taken_for_
 async def test_a_reader_that_is_late_all_the_time_heals_though_it_reads_in_pieces(
     clock: Clock,
 ) -> None:
-    queue = FrameQueue(1.0, 0.04, SessionLog())
+    queue = FrameBuffer(1.0, 0.04, SessionLog())
     for number in range(300):
         queue.put(frame(number))
         clock.now += 0.02
         if number >= 30 and number % 10 == 0:  # 0.2 s at a time, and 0.6 s late
             for _ in range(min(10, queue.rx.statistics().current_buffer_used)):
                 queue.rx.receive_nowait()
-    assert 0.3 < queue.seconds_shed < 1.5
+    assert 0.3 < queue.seconds_trimmed < 1.5
     assert queue.delay <= 0.25
     queue.close()
     queue.rx.close()
@@ -263,11 +265,11 @@ async def test_a_reader_that_is_late_all_the_time_heals_though_it_reads_in_piece
 async def test_one_that_is_never_read_is_told_of_as_what_it_is(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = FrameQueue(1.0, 0.04, SessionLog(), "the spare")
+    queue = FrameBuffer(1.0, 0.04, SessionLog(), "the spare")
     for number in range(400):
         queue.put(frame(number))
         clock.now += 0.02
-    assert queue.seconds_shed == 0
+    assert queue.seconds_trimmed == 0
     assert caplog.text.count("the spare was not read for 1.0 s") == 1
     assert "close it" in caplog.text
     queue.close()

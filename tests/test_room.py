@@ -79,11 +79,11 @@ async def test_two_sessions_hear_each_other_at_once(server: Server, token: MakeT
         anyio.create_task_group() as tasks,
     ):
         await calm()
-        tasks.start_soon(say, ann[1], cut(tone(440, SECONDS, 16000), 16000))
-        tasks.start_soon(say, ben[1], cut(tone(700, SECONDS, 16000), 16000))
+        tasks.start_soon(say, ann.tx, cut(tone(440, SECONDS, 16000), 16000))
+        tasks.start_soon(say, ben.tx, cut(tone(700, SECONDS, 16000), 16000))
 
         async def check(session: LiveKitSession, frequency: float, who: str) -> None:
-            frames = await hear(session[0])
+            frames = await hear(session.rx)
             is_the_tone(measure_coded(samples_of(frames), 16000), frequency)
             assert {frame.participant for frame in frames} == {who}
             assert all(frame.track_sid for frame in frames)
@@ -103,7 +103,7 @@ async def test_rx_has_any_format(server: Server, token: MakeToken) -> None:
                 token(f"listener-{rate}-{channels}"),
                 sample_rate=rate,
                 num_channels=channels,
-                send=False,
+                publish=False,
             )
             listeners[rate, channels] = await stack.enter_async_context(context)
         peer = await stack.enter_async_context(peers.join(server.url, token("peer")))
@@ -111,7 +111,7 @@ async def test_rx_has_any_format(server: Server, token: MakeToken) -> None:
         await wait_for_audience(peer.room)
 
         async def check(session: LiveKitSession, rate: int, channels: int) -> None:
-            frames = await hear(session[0])
+            frames = await hear(session.rx)
             sound = samples_of(frames)
             assert {(f.sample_rate, f.num_channels) for f in frames} == {(rate, channels)}
             if channels == 2:  # the track is mono: both sides are the same
@@ -304,7 +304,7 @@ async def test_the_first_word_waits_for_a_listener(server: Server, token: MakeTo
 async def test_nobody_listens_for_long(
     server: Server, token: MakeToken, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_livekit(server.url, token("bot"), listener_timeout=0.2) as session:
+    async with open_livekit(server.url, token("bot"), subscription_timeout=0.2) as session:
         with anyio.fail_after(DEADLINE):
             await session.send(AudioFrame(bytes(3200), 16000))
             await session.wait_for_playout()
@@ -315,7 +315,7 @@ async def test_nobody_listens_for_long(
 async def test_the_last_word_is_heard_though_we_leave(server: Server, token: MakeToken) -> None:
     heard: list[AudioFrame] = []
     async with (
-        open_livekit(server.url, token("listener"), send=False) as (rx, _),
+        open_livekit(server.url, token("listener"), publish=False) as (rx, _),
         anyio.create_task_group() as tasks,
     ):
 
@@ -344,9 +344,9 @@ async def test_several_pairs_in_one_process(server: Server, token: MakeToken, ro
         ):
             assert ann.room.name == name
             await calm()
-            tasks.start_soon(say, ann[1], cut(tone(400 + 50 * number, SECONDS, 16000), 16000))
+            tasks.start_soon(say, ann.tx, cut(tone(400 + 50 * number, SECONDS, 16000), 16000))
             # Eight connections keep two cores busy: jitter buffers make up for what was late.
-            is_the_tone(await heard_in(ben[0]), 400 + 50 * number, within=0.15)
+            is_the_tone(await heard_in(ben.rx), 400 + 50 * number, within=0.15)
 
     async with anyio.create_task_group() as tasks:
         for number in range(4):
@@ -360,7 +360,7 @@ async def test_a_token_that_may_not_publish_and_send_false_only_receive(
     for can_publish, send in [(False, True), (True, False)]:
         granted = token("bot", can_publish=can_publish)
         async with (
-            open_livekit(server.url, granted, send=send) as (rx, tx),
+            open_livekit(server.url, granted, publish=send) as (rx, tx),
             peers.join(server.url, token("peer")) as peer,
         ):
             with pytest.raises(anyio.ClosedResourceError, match="only receives"):
@@ -550,15 +550,15 @@ async def test_a_speaker_whose_room_is_deleted_ends_without_an_error(
             await tx.send(AudioFrame(bytes(640), 16000))
 
     with anyio.fail_after(DEADLINE):
-        async with open_livekit(server.url, token("bot"), listener_timeout=0) as session:
+        async with open_livekit(server.url, token("bot"), subscription_timeout=0) as session:
             await session.send(AudioFrame(bytes(640), 16000))
             await admin.delete_room()
             if in_a_group:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(speak, session[1])
-                    tasks.start_soon(speak, session[1])
+                    tasks.start_soon(speak, session.tx)
+                    tasks.start_soon(speak, session.tx)
             else:
-                await speak(session[1])
+                await speak(session.tx)
     assert session.disconnect_reason is DisconnectReason.ROOM_DELETED
 
 

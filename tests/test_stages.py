@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sound import decibels, measure, tone
 
-from beluga_livekit import ChannelMixer, ConfigError, Converter, Resampler
+from beluga_livekit import ConfigError
+from beluga_livekit.audio import ChannelMixer, Converter, Resampler
 from beluga_livekit.audio.framing import Framer
 from beluga_livekit.audio.resampler import _Plan
 

@@ -50,7 +50,7 @@ async def test_a_provider_gives_a_session(server: Server, token: MakeToken, room
     config = TransportConfig(server.url, token("bot"), 24000, 2, extra={"room": room})
     async with transport.new("livekit", config) as session:
         assert isinstance(session, LiveKitSession)
-        assert session.format == (24000, 2)
+        assert session.sample_rate == 24000
         assert session.room.name == room
     with pytest.raises(anyio.ClosedResourceError, match="^livekit: transport is closed$"):
         await session.send(AudioFrame(bytes(640), 16000))
@@ -68,7 +68,7 @@ async def test_audio_out_is_the_sessions_to_close() -> None:
         with pytest.raises(anyio.ClosedResourceError):
             await out.send(bytes(2))
         await AsVoiceTransport(session).audio_out.send(bytes(2))
-        assert session[1].statistics().open_send_streams == 1
+        assert session.tx.statistics().open_send_streams == 1
 
 
 def test_providers_are_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,18 +128,18 @@ async def test_pcm_may_have_another_rate(session: LiveKitSession) -> None:
     async with anyio.create_task_group() as tasks:
 
         async def speak() -> None:
-            async with PcmSendStream(session[1].clone(), sample_rate=24000, num_channels=2) as out:
+            async with PcmSendStream(session.tx.clone(), sample_rate=24000, num_channels=2) as out:
                 for at in range(0, len(pcm), 1001):
                     await out.send(pcm[at : at + 1001])
 
         tasks.start_soon(speak)
-        frames = await hear(session[0])
+        frames = await hear(session.rx)
     # Left is 440 Hz, right an octave above: the mean has both, and 440 Hz at half the level.
     assert measure(samples_of(frames), 16000).duration == pytest.approx(0.5, abs=0.04)
 
 
 async def test_pcm_comes_in_chunks_of_any_size(session: LiveKitSession) -> None:
-    async with PcmReceiveStream(session[0].clone()) as source:
+    async with PcmReceiveStream(session.rx.clone()) as source:
         assert 1 <= len(await source.receive()) <= 65536
         assert len(await source.receive(7)) == 7
         assert len(await source.receive(7)) == 7
@@ -149,7 +149,7 @@ async def test_pcm_comes_in_chunks_of_any_size(session: LiveKitSession) -> None:
 
 
 async def test_pcm_that_ends_within_a_sample_is_an_error(session: LiveKitSession) -> None:
-    out = PcmSendStream(session[1].clone(), num_channels=2)
+    out = PcmSendStream(session.tx.clone(), num_channels=2)
     await out.send(b"abc")
     with pytest.raises(ConfigError, match="3 of 4 bytes"):
         await out.aclose()

@@ -14,12 +14,12 @@ from beluga_livekit import (
     DisconnectReason,
     LiveKitSession,
     Participant,
-    ParticipantLeft,
     ParticipantStream,
-    Resampler,
     open_livekit,
     open_loopback,
 )
+from beluga_livekit.audio import Resampler
+from beluga_livekit.events import ParticipantLeft
 from beluga_livekit.testing import LoopbackRoom
 from beluga_livekit.transport import AsVoiceTransport, TransportConfig, VoiceTransport, new
 
@@ -27,10 +27,10 @@ from beluga_livekit.transport import AsVoiceTransport, TransportConfig, VoiceTra
 async def a_session_is_a_pair() -> None:
     async with open_livekit("ws://host", "token") as (rx, tx):
         assert_type(rx, MemoryObjectReceiveStream[AudioFrame])
-        sender: MemoryObjectSendStream[AudioFrame] = tx
+        pump: MemoryObjectSendStream[AudioFrame] = tx
         async for frame in rx:
             assert_type(frame, AudioFrame)
-            await sender.send(frame)
+            await pump.send(frame)
 
 
 async def a_session_is_a_stream() -> None:
@@ -64,11 +64,11 @@ async def everyone_in_the_room() -> None:
         assert_type(stream.participant, Participant)
         assert_type(await stream.receive(), AudioFrame)
 
-    async with LoopbackRoom() as room, room.open("bot", leave_when_alone=1.0) as session:
+    async with LoopbackRoom() as room, room.open("bot", departure_timeout=1.0) as session:
         assert_type(session, LiveKitSession)
-        await session.for_each_participant(handle, participant=lambda p: p.kind == "sip")
+        await session.for_each_participant(handle, participants=lambda p: p.kind == "sip")
         assert_type(await session.wait_for_participant({"ann"}), Participant)
-        async with session.listen(mix=False, sources=["microphone"]) as frames:
+        async with session.open_rx(mix=False, sources=["microphone"]) as frames:
             assert_type(await frames.receive(), AudioFrame)
         async with session.events() as events:
             async for event in events:

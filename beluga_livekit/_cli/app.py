@@ -241,7 +241,7 @@ class _Measured:
 
     def rows(self) -> list[tuple[str, str]]:
         return [
-            ("Sent", f"{len(self.sent) / RATE:.2f} s"),
+            ("QueuedFrame", f"{len(self.sent) / RATE:.2f} s"),
             ("Received", f"{self.seconds_received:.2f} s"),
             ("Delay", f"{self.delay * 1000:.0f} ms"),
             ("Level", f"{self.level:+.2f} dB"),
@@ -263,7 +263,7 @@ async def _demo(sound: Samples, url: str, token: str, key: str, secret: str) -> 
             if key and secret:
                 partner = _mint(key, secret, read_token(token).room, "beluga-demo-echo")
                 tasks.start_soon(_echo, await stack.enter_async_context(open_livekit(url, partner)))
-            joined = open_livekit(url, token, sample_rate=RATE, listener_timeout=5.0)
+            joined = open_livekit(url, token, sample_rate=RATE, subscription_timeout=5.0)
             session = await stack.enter_async_context(joined)
         measured = await _measure(session, sound)
         tasks.cancel_scope.cancel()

@@ -10,13 +10,13 @@ import attrs
 from .._errors import DisconnectReason, LiveKitError
 from .._logging import SessionLog
 from .._options import SessionOptions
-from .._receive.track_readers import Receiver
+from .._receive.track_readers import TrackReaders
 from .._room.participants import Participant
 from .._room.state import Track
 from .._sdk import rtc
-from .._send.pump import Sender
+from .._send.pump import SendPump
 
-__all__ = ["Company", "MemberLink"]
+__all__ = ["LoopbackConnection", "LoopbackHub"]
 
 # What has been played is heard within two wire frames.
 LINGER = 0.05
@@ -24,7 +24,7 @@ LINGER = 0.05
 _sids = itertools.count(1)
 
 
-class Company:
+class LoopbackHub:
     """Who is in a room without a server.
 
     Args:
@@ -33,9 +33,9 @@ class Company:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.members: dict[str, MemberLink] = {}
+        self.members: dict[str, LoopbackConnection] = {}
 
-    def enter(self, member: MemberLink) -> None:
+    def enter(self, member: LoopbackConnection) -> None:
         """Has a member meet the others; its twin, if there is one, is thrown out."""
         if (twin := self.members.get(member.participant.identity)) is not None:
             twin.end(DisconnectReason.DUPLICATE_IDENTITY)
@@ -45,14 +45,14 @@ class Company:
         for hearer in self.hearers(member):
             hearer.meet(member)
 
-    def leave(self, member: MemberLink) -> None:
+    def leave(self, member: LoopbackConnection) -> None:
         identity = member.participant.identity
         if self.members.get(identity) is member:
             del self.members[identity]
             for other in self.members.values():
-                other.receiver.roster.leave(identity)
+                other.readers.room_state.leave(identity)
 
-    def hearers(self, member: MemberLink) -> list[MemberLink]:
+    def hearers(self, member: LoopbackConnection) -> list[LoopbackConnection]:
         """Returns those who hear a member."""
         return [each for each in self.members.values() if each is not member or member.echo]
 
@@ -61,11 +61,11 @@ class Company:
             member.end(reason)
 
 
-class MemberLink:
+class LoopbackConnection:
     """A place in a room without a server.
 
     Args:
-        company: Who else is there.
+        hub: Who else is there.
         participant: As which it is known.
         options: The session's.
         log: The session's.
@@ -77,7 +77,7 @@ class MemberLink:
 
     def __init__(
         self,
-        company: Company,
+        hub: LoopbackHub,
         participant: Participant,
         options: SessionOptions,
         log: SessionLog,
@@ -89,9 +89,9 @@ class MemberLink:
         self._audio: rtc.LocalTrack | None = None
         self.num_channels = 1
         self.reason: DisconnectReason | None = None
-        self.receives_only = not options.send
+        self.receives_only = not options.publish
         self.echo = echo
-        self._company = company
+        self._hub = hub
         self._log = log
         self._ended = anyio.Event()
 
@@ -101,38 +101,38 @@ class MemberLink:
 
     @property
     def readable(self) -> rtc.LocalTrack | None:
-        return None if self.sender.muted else self._audio
+        return None if self.pump.muted else self._audio
 
-    async def join(self, receiver: Receiver, sender: Sender) -> None:
-        self.receiver, self.sender = receiver, sender
-        self._log.concerns(self.participant.identity, self._company.name)
+    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
+        self.readers, self.pump = readers, pump
+        self._log.concerns(self.participant.identity, self._hub.name)
         if self.receives_only:
-            sender.stop()
+            pump.stop()
         else:
-            source = (await sender.open()).rtc
+            source = (await pump.open()).rtc
             self._audio = rtc.local_track(source)
             self.num_channels = source.num_channels
             self.sid = f"TR_loopback_{next(_sids)}"
-        receiver.roster.enter(attrs.evolve(self.participant, is_self=True))
-        receiver.subscribe = self._on_wanted
-        self._company.enter(self)
+        readers.room_state.enter(attrs.evolve(self.participant, is_self=True))
+        readers.subscribe = self._on_wanted
+        self._hub.enter(self)
         if self.echo:  # also where nobody reads rx
-            sender.gate.heard()
-        sender.gate.release()
+            pump.gate.heard()
+        pump.gate.release()
 
     async def run(self) -> None:
         await self._ended.wait()
 
-    def meet(self, other: MemberLink) -> None:
+    def meet(self, other: LoopbackConnection) -> None:
         """Another member is there, is not as before, or publishes."""
-        roster = self.receiver.roster
-        roster.enter(other.participant)
+        room_state = self.readers.room_state
+        room_state.enter(other.participant)
         if other.sid is not None:
-            roster.publish(
+            room_state.publish(
                 Track(
                     other.sid,
                     other.participant.identity,
-                    muted=other.sender.muted,
+                    muted=other.pump.muted,
                     audio=other.readable,
                     num_channels=other.num_channels,
                 )
@@ -141,42 +141,42 @@ class MemberLink:
     def change(self, participant: Participant) -> None:
         """This member is not as before."""
         self.participant = participant
-        self.receiver.roster.enter(attrs.evolve(self.participant, is_self=True))
-        for hearer in self._company.hearers(self):
+        self.readers.room_state.enter(attrs.evolve(self.participant, is_self=True))
+        for hearer in self._hub.hearers(self):
             hearer.meet(self)
 
     def mute(self, muted: bool) -> None:
         """Mutes the track, or no longer; the SDK has no effect here, so it is not read."""
-        if self.sid is not None and muted != self.sender.muted:
-            self.sender.muted = muted
-            self.receiver.roster.mute_self(self.sid, muted)
-            for hearer in self._company.hearers(self):
-                hearer.receiver.roster.mute(self.sid, muted)
-                hearer.receiver.roster.hear(self.sid, self.readable, self.num_channels)
+        if self.sid is not None and muted != self.pump.muted:
+            self.pump.muted = muted
+            self.readers.room_state.mute_self(self.sid, muted)
+            for hearer in self._hub.hearers(self):
+                hearer.readers.room_state.mute(self.sid, muted)
+                hearer.readers.room_state.hear(self.sid, self.readable, self.num_channels)
 
     async def press(self, code: int, digit: str) -> None:
-        for hearer in self._company.hearers(self):
-            hearer.receiver.roster.press(self.participant.identity, digit)
+        for hearer in self._hub.hearers(self):
+            hearer.readers.room_state.press(self.participant.identity, digit)
 
     async def stop_sending(self) -> None:
         if self.sid is not None:
             sid, self.sid = self.sid, None
-            for hearer in self._company.hearers(self):
-                hearer.receiver.roster.unpublish(sid)
+            for hearer in self._hub.hearers(self):
+                hearer.readers.room_state.unpublish(sid)
 
     def end(self, reason: DisconnectReason) -> None:
         """Throws this member out."""
         self.reason = self.reason or reason
-        self._company.leave(self)
-        self.sender.gate.hold()
+        self._hub.leave(self)
+        self.pump.gate.hold()
         self._ended.set()
 
     async def leave(self) -> None:
         self.reason = self.reason or DisconnectReason.CLIENT_INITIATED
-        self._company.leave(self)
+        self._hub.leave(self)
 
     def _on_wanted(self) -> None:
         """Lets those who are heard from here know that somebody listens."""
-        for member in self._company.members.values():
-            if member.sid in self.receiver.wanted:
-                member.sender.gate.heard()
+        for member in self._hub.members.values():
+            if member.sid in self.readers.wanted:
+                member.pump.gate.heard()

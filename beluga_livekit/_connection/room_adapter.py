@@ -1,4 +1,4 @@
-"""What happens in one room, told to the roster and to the sender; and its microphone there."""
+"""What happens in one room, told to the room_state and to the pump; and its microphone there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import anyio
 from .._errors import DisconnectReason
 from .._logging import SessionLog
 from .._options import SessionOptions
-from .._receive.track_readers import Receiver
-from .._room.state import Roster, Track
+from .._receive.track_readers import TrackReaders
+from .._room.state import RoomState, Track
 from .._sdk import rtc
-from .._send.pump import Sender
+from .._send.pump import SendPump
 
-__all__ = ["Wiring"]
+__all__ = ["RoomAdapter"]
 
 # Left in the middle of a reconnect, the SDK completes it natively and leaves a participant behind
 # for 17 s. A server that lives takes 0.2 s to answer.
@@ -29,13 +29,13 @@ SETTLE_TIMEOUT = 1.0
 LATE = 0.5
 
 
-class Wiring:
-    """Ties a room to a roster and a sender, from its making until `undo`.
+class RoomAdapter:
+    """Ties a room to a room_state and a pump, from its making until `undo`.
 
     Args:
         room: Connected, or about to be.
-        receiver: Says which tracks to subscribe to; its roster is told who is there.
-        sender: Is told when to wait; its source is what `publish` publishes.
+        readers: Says which tracks to subscribe to; its room_state is told who is there.
+        pump: Is told when to wait; its source is what `publish` publishes.
         options: The session's.
         log: The session's.
         patience: How long, in seconds, whoever owns the room has to subscribe to a new track
@@ -45,8 +45,8 @@ class Wiring:
     def __init__(
         self,
         room: rtc.Room,
-        receiver: Receiver,
-        sender: Sender,
+        readers: TrackReaders,
+        pump: SendPump,
         options: SessionOptions,
         log: SessionLog,
         *,
@@ -58,9 +58,9 @@ class Wiring:
         """Why it has ended, if anybody has said so."""
         self.joining = anyio.CancelScope()
         """For joining: cancelled when the room ends, after which the SDK answers nothing."""
-        self._receiver = receiver
-        self._roster: Roster = receiver.roster
-        self._sender = sender
+        self._readers_of_session = readers
+        self._roster: RoomState = readers.room_state
+        self._pump = pump
         self._options = options
         self._log = log
         self._patience = patience
@@ -97,11 +97,11 @@ class Wiring:
             "disconnected": self._on_disconnected,
             "connection_state_changed": self._on_state,
         }
-        if receiver.preconnect is not None:
-            receiver.preconnect.register(room, receiver.start_soon)
+        if readers.preconnect is not None:
+            readers.preconnect.register(room, readers.start_soon)
         for event, handler in self._handlers.items():
             room.on(event, handler)
-        receiver.subscribe = self._subscribe_to_wanted
+        readers.subscribe = self._subscribe_to_wanted
 
     @property
     def is_interrupted(self) -> bool:
@@ -119,17 +119,17 @@ class Wiring:
                     self._on_subscribed(publication.track, publication, participant)
 
     async def publish(self) -> None:
-        """Publishes the sender's source, and lets it flow."""
-        self._track = rtc.local_track((await self._sender.open()).rtc)
-        self._sender.gate.unheard()
+        """Publishes the pump's source, and lets it flow."""
+        self._track = rtc.local_track((await self._pump.open()).rtc)
+        self._pump.gate.unheard()
         self._publication = await rtc.publish(self.room, self._track, self._options)
         self.apply_mute()
         self._release()
 
     def apply_mute(self) -> None:
-        """Mutes the microphone, or no longer, as the sender is."""
-        if self._track is not None and self._track.muted != self._sender.muted:
-            rtc.mute(self._track, self._sender.muted)
+        """Mutes the microphone, or no longer, as the pump is."""
+        if self._track is not None and self._track.muted != self._pump.muted:
+            rtc.mute(self._track, self._pump.muted)
 
     async def unpublish(self) -> None:
         """Takes the microphone away again, where there is one; bounded."""
@@ -154,12 +154,12 @@ class Wiring:
         """Lets go of the room's events."""
         for event, handler in self._handlers.items():
             self.room.off(event, handler)
-        if self._handlers and self._receiver.preconnect is not None:
-            self._receiver.preconnect.unregister(self.room)
+        if self._handlers and self._readers_of_session.preconnect is not None:
+            self._readers_of_session.preconnect.unregister(self.room)
         self._handlers.clear()
         for timer in (*self._waiting.values(), *([self._late] if self._late else [])):
             timer.cancel()
-        self._receiver.subscribe = None
+        self._readers_of_session.subscribe = None
 
     def _on_joined(self, participant: Any) -> None:
         is_self = participant is self.room.local_participant
@@ -178,14 +178,14 @@ class Wiring:
                 participant.identity,
                 source,
                 muted=publication.muted,
-                has_preconnect=rtc.has_preconnect(publication),
+                has_preconnect_audio=rtc.has_preconnect_audio(publication),
                 publication=publication,
             )
             self._roster.publish(track)
 
     def _on_subscribed(self, audio: Any, publication: Any, participant: Any) -> None:
         self._left_alone.discard(publication.sid)
-        self._roster.hear(publication.sid, audio, rtc.heard_channels(publication))
+        self._roster.hear(publication.sid, audio, rtc.num_channels_of(publication))
 
     def _on_unsubscribed(self, audio: Any, publication: Any, participant: Any) -> None:
         if publication.sid not in self._returning:
@@ -205,7 +205,7 @@ class Wiring:
     def _subscribe_to_wanted(self) -> None:
         """Subscribes to what is wanted, and gives back what is not, as far as it was ours."""
         for sid, track in self._roster.tracks.items():
-            wanted = sid in self._receiver.wanted and not self._unsubscribing
+            wanted = sid in self._readers_of_session.wanted and not self._unsubscribing
             if sid in self._subscribed:
                 # What is under way cannot be taken back before it is there: the SDK would forget
                 # about it.
@@ -243,26 +243,26 @@ class Wiring:
         if participant is not self.room.local_participant:
             self._roster.mute(publication.sid, muted)
         elif publication.track is self._track:
-            self._sender.muted = muted
+            self._pump.muted = muted
             self._roster.mute_self(publication.sid, muted)
 
     def _on_dtmf(self, pressed: Any) -> None:
-        sender = pressed.participant
-        self._roster.press(sender.identity if sender is not None else None, pressed.digit)
+        pump = pressed.participant
+        self._roster.press(pump.identity if pump is not None else None, pressed.digit)
 
     def _on_heard(self, track: Any) -> None:
         if track is self._track:
-            self._sender.gate.heard()
+            self._pump.gate.heard()
 
     def _on_republished(self, publication: Any) -> None:
         if publication.track is self._track:  # a new track to everybody, who has yet to subscribe
-            self._sender.gate.unheard()
+            self._pump.gate.unheard()
             self.apply_mute()
 
     def _on_reconnecting(self) -> None:
         self._interrupted, self._settled = time.monotonic(), anyio.Event()
         self._log.warning("connection lost, reconnecting")
-        self._sender.gate.hold()
+        self._pump.gate.hold()
         self._roster.interrupted()
 
     def _on_reconnected(self) -> None:
@@ -281,9 +281,9 @@ class Wiring:
         self._release()
 
     def _release(self) -> None:
-        """Lets the sender play, if somebody is there to hear it."""
+        """Lets the pump play, if somebody is there to hear it."""
         if self._publication is not None and self._interrupted is None:
-            self._sender.gate.release()
+            self._pump.gate.release()
 
     def _on_disconnected(self, reason: Any) -> None:
         self._end(rtc.reason_of(reason))
@@ -292,7 +292,7 @@ class Wiring:
         if not self.ended.is_set():
             self.reason = reason
             self._interrupted = time.monotonic()
-            self._sender.gate.hold()
+            self._pump.gate.hold()
             self.joining.cancel()
             self.ended.set()
             self._settled.set()

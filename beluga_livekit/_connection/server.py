@@ -21,13 +21,13 @@ from .._errors import (
 )
 from .._logging import SessionLog
 from .._options import SessionOptions
-from .._receive.track_readers import Receiver
+from .._receive.track_readers import TrackReaders
 from .._sdk import rtc
-from .._send.pump import Sender
+from .._send.pump import SendPump
 from .._token import Grants, Token, read_token
-from .room_adapter import Wiring
+from .room_adapter import RoomAdapter
 
-__all__ = ["AttachedLink", "Link", "RoomLink"]
+__all__ = ["AttachedConnection", "Connection", "ServerConnection"]
 
 # Sound that was played has yet to be encoded, sent, and read out of the far side's jitter buffer.
 # Leaving at once cuts off the end of the last word.
@@ -44,7 +44,7 @@ STABLE = 30.0
 OWNERS_PATIENCE = 0.25
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """What a session needs of whatever it is connected to."""
 
     reason: DisconnectReason | None
@@ -54,12 +54,12 @@ class Link(Protocol):
     receives_only: bool
     """Whether nothing can be sent, by what was asked for or granted."""
     linger: float
-    """How long, in seconds, after its sound has left the SDK's queue a sender has to stay."""
+    """How long, in seconds, after its sound has left the SDK's queue a pump has to stay."""
 
     @property
     def room(self) -> rtc.Room: ...
 
-    async def join(self, receiver: Receiver, sender: Sender) -> None:
+    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
         """Connects the two ends; nothing stays open where it fails."""
 
     async def run(self) -> None:
@@ -77,7 +77,7 @@ class Link(Protocol):
         """Disconnects, in bounded time."""
 
 
-class RoomLink:
+class ServerConnection:
     """A place in a room, taken with a token; and taken again where it is lost."""
 
     linger = LINGER
@@ -91,7 +91,7 @@ class RoomLink:
         self._options = options
         self._log = log
         self._room: rtc.Room | None = None
-        self._wiring: Wiring | None = None
+        self._wiring: RoomAdapter | None = None
         self._joined = 0.0  # time.monotonic()
         self._backoff = FIRST_BACKOFF
         self.receives_only = False
@@ -105,13 +105,13 @@ class RoomLink:
         return self._room
 
     @property
-    def _current(self) -> Wiring:
+    def _current(self) -> RoomAdapter:
         if self._wiring is None:
             raise LiveKitError("livekit: the room has not been joined yet")
         return self._wiring
 
-    async def join(self, receiver: Receiver, sender: Sender) -> None:
-        self._receiver, self._sender = receiver, sender
+    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
+        self._readers_of_session, self._pump = readers, pump
         try:
             await self._join()
         except DisconnectedError as error:
@@ -131,7 +131,7 @@ class RoomLink:
         await self._current.unpublish()
 
     def mute(self, muted: bool) -> None:
-        self._sender.muted = muted
+        self._pump.muted = muted
         self._current.apply_mute()
 
     async def press(self, code: int, digit: str) -> None:
@@ -160,45 +160,47 @@ class RoomLink:
             grants = read_token(token, room=self._room_name)
             self._log.concerns(grants.identity, grants.room)
             room = rtc.new_room()
-            wiring = Wiring(room, self._receiver, self._sender, self._options, self._log)
+            adapter = RoomAdapter(
+                room, self._readers_of_session, self._pump, self._options, self._log
+            )
             try:
-                await self._enter(wiring, token, grants)
+                await self._enter(adapter, token, grants)
             except BaseException:
-                wiring.undo()
+                adapter.undo()
                 await rtc.leave(room)
                 raise
-            self._wiring, self._joined = wiring, time.monotonic()
+            self._wiring, self._joined = adapter, time.monotonic()
             # What the user has closed meanwhile was closed in the room before this one.
-            if self._sender.over.is_set():
-                await wiring.unpublish()
+            if self._pump.over.is_set():
+                await adapter.unpublish()
         if scope.cancelled_caught:
             raise ConnectError(
                 f"livekit: cannot join {display_url(self._url)}: no answer within {timeout:g} s"
             )
 
-    async def _enter(self, wiring: Wiring, token: str, grants: Grants) -> None:
-        room, sender = wiring.room, self._sender
+    async def _enter(self, adapter: RoomAdapter, token: str, grants: Grants) -> None:
+        room, pump = adapter.room, self._pump
         if self._options.on_room is not None:
             self._options.on_room(room)
-        with wiring.joining:
+        with adapter.joining:
             await rtc.join(room, self._url, token, grants, self._options)
             if room.name != grants.room:
                 raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
             self._room = room
-            self._receiver.roster.restored(room.name)
-            wiring.scan()
-            if self._options.send and grants.can_publish and not sender.over.is_set():
-                await wiring.publish()
+            self._readers_of_session.room_state.restored(room.name)
+            adapter.scan()
+            if self._options.publish and grants.can_publish and not pump.over.is_set():
+                await adapter.publish()
             else:
                 self.receives_only = True
-                sender.stop()
-        if wiring.ended.is_set():
-            reason = wiring.reason or DisconnectReason.UNKNOWN
+                pump.stop()
+        if adapter.ended.is_set():
+            reason = adapter.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)
 
     def _lose_room(self) -> None:
-        self._receiver.roster.interrupted()
-        self._receiver.roster.lose_all()
+        self._readers_of_session.room_state.interrupted()
+        self._readers_of_session.room_state.lose_all()
 
     async def _rejoin(self, lost: DisconnectReason) -> DisconnectReason | None:
         """Joins anew after a loss; returns why that is over, where it is."""
@@ -238,7 +240,7 @@ class RoomLink:
         return lost
 
 
-class AttachedLink:
+class AttachedConnection:
     """A room that somebody else has joined, and will leave: it is left as it was found."""
 
     linger = LINGER
@@ -247,32 +249,32 @@ class AttachedLink:
         self.room = room
         self._options = options
         self._log = log
-        self._wiring: Wiring | None = None
+        self._wiring: RoomAdapter | None = None
         self.receives_only = False
         self.reason: DisconnectReason | None = None
         self.detail = ""
 
-    async def join(self, receiver: Receiver, sender: Sender) -> None:
-        self._sender = sender
+    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
+        self._pump = pump
         if not self.room.isconnected():
             raise ConnectError("livekit: the room to attach to is not connected", retryable=False)
         self._log.concerns(self.room.local_participant.identity, self.room.name)
-        wiring = self._wiring = Wiring(
-            self.room, receiver, sender, self._options, self._log, patience=OWNERS_PATIENCE
+        adapter = self._wiring = RoomAdapter(
+            self.room, readers, pump, self._options, self._log, patience=OWNERS_PATIENCE
         )
-        wiring.scan()
-        if self._options.send and rtc.may_publish(self.room):
+        adapter.scan()
+        if self._options.publish and rtc.may_publish(self.room):
             timeout = self._options.connect_timeout
-            with anyio.move_on_after(timeout) as scope, wiring.joining:
-                await wiring.publish()
-            if wiring.ended.is_set():
-                why = wiring.reason or "the room has ended"
+            with anyio.move_on_after(timeout) as scope, adapter.joining:
+                await adapter.publish()
+            if adapter.ended.is_set():
+                why = adapter.reason or "the room has ended"
                 raise ConnectError(f"livekit: cannot attach: {why}", retryable=False)
             if scope.cancelled_caught:
                 raise ConnectError(f"livekit: cannot attach: no answer within {timeout:g} s")
         else:
             self.receives_only = True
-            sender.stop()
+            pump.stop()
         self._log.info("attached")
 
     async def run(self) -> None:
@@ -287,7 +289,7 @@ class AttachedLink:
 
     def mute(self, muted: bool) -> None:
         if self._wiring is not None:
-            self._sender.muted = muted
+            self._pump.muted = muted
             self._wiring.apply_mute()
 
     async def press(self, code: int, digit: str) -> None:

@@ -1,4 +1,4 @@
-"""`FrameQueue`: the memory stream behind rx, which never makes its writer wait, and heals.
+"""`FrameBuffer`: the memory stream behind rx, which never makes its writer wait, and heals.
 
 The stream itself is unbounded; a private clone of its receiving end drops what has waited too
 long. A bound on age and not on content: after a stall of the event loop everything that was said
@@ -24,7 +24,7 @@ from .._logging import SessionLog
 from ..audio.fades import crossfade
 from ..audio.frame import AudioFrame
 
-__all__ = ["FrameQueue"]
+__all__ = ["FrameBuffer"]
 
 # However young it is, more sound than this is not kept: 5.8 MB a channel at 96 kHz.
 MAX_CONTENT = 30.0
@@ -45,7 +45,7 @@ class _Waiting(NamedTuple):
     lane: str | None
 
 
-class FrameQueue:
+class FrameBuffer:
     """Frames on their way to a reader that may be slow, gone, or several.
 
     Args:
@@ -77,14 +77,14 @@ class FrameQueue:
         self._read_at = -math.inf  # never
         self.frames_dropped = 0
         self.seconds_dropped = 0.0
-        self.seconds_shed = 0.0
+        self.seconds_trimmed = 0.0
 
     @property
     def has_reader(self) -> bool:
         return self._own.statistics().open_receive_streams > 1
 
     @property
-    def seconds_waiting(self) -> float:
+    def seconds_buffered(self) -> float:
         """The sound that waits, of all lanes."""
         self._forget_taken()
         return sum(self._content.values())
@@ -107,7 +107,7 @@ class FrameQueue:
         self._content[lane] += frame.duration
         if now - self._standing_since >= max(self._max_age, MIN_STANDING):
             self._shed(now)
-        elif now - self._waiting[0].since > self._max_age or self.seconds_waiting > MAX_CONTENT:
+        elif now - self._waiting[0].since > self._max_age or self.seconds_buffered > MAX_CONTENT:
             self._drop(now)
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class FrameQueue:
         self._tell(f"%s was not read for %.1f s, dropping the oldest{hint}", self._max_age)
         max_age, max_content = self._max_age * (1 - SLACK), MAX_CONTENT * (1 - SLACK)
         while len(self._waiting) > 1 and (
-            now - self._waiting[0].since > max_age or self.seconds_waiting > max_content
+            now - self._waiting[0].since > max_age or self.seconds_buffered > max_content
         ):
             dropped = self._waiting.popleft()
             self._forget(dropped)
@@ -156,7 +156,7 @@ class FrameQueue:
                 self._lose(older, waiting.lane)
             newest[waiting.lane] = frame
         shed = self.seconds_dropped - before
-        self.seconds_shed += shed
+        self.seconds_trimmed += shed
         self._tell("%s is read in real time but late: %.2f s shed", shed)
         since = {waiting.lane: waiting.since for waiting in self._waiting}
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""`serve_each`: a stream for each participant's track, and a task for each stream."""
+"""`serve_participants`: a stream for each participant's track, and a task for each stream."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 
 from .._logging import MAX_NAME
-from .._options import ListenOptions
+from .._options import ReceiveOptions
 from .._room.participants import Participant, TrackSource
 from ..audio.frame import AudioFrame
-from .pipeline import Listener
-from .track_readers import Receiver
+from .pipeline import ReceivePipeline
+from .track_readers import TrackReaders
 
-__all__ = ["ParticipantStream", "serve_each"]
+__all__ = ["ParticipantStream", "serve_participants"]
 
 
 class ParticipantStream(ObjectReceiveStream[AudioFrame]):
@@ -28,7 +28,9 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
         source: A microphone, or a shared screen.
     """
 
-    def __init__(self, listener: Listener, participant: Participant, source: TrackSource) -> None:
+    def __init__(
+        self, listener: ReceivePipeline, participant: Participant, source: TrackSource
+    ) -> None:
         self._rx = listener.queue.rx
         self.participant = participant
         self.source = source
@@ -52,7 +54,7 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
 class _Serving:
     """A stream that is being served, until its participant has left for good."""
 
-    def __init__(self, listener: Listener, stream: ParticipantStream) -> None:
+    def __init__(self, listener: ReceivePipeline, stream: ParticipantStream) -> None:
         self.listener = listener
         self.stream = stream
         self.leaving: asyncio.TimerHandle | None = None
@@ -63,23 +65,23 @@ class _Serving:
             self.leaving = None
 
 
-async def serve_each(
-    receiver: Receiver,
+async def serve_participants(
+    readers: TrackReaders,
     handler: Callable[[ParticipantStream], Awaitable[Any]],
-    options: ListenOptions,
+    options: ReceiveOptions,
     grace: float,
 ) -> None:
     """Serves each wanted participant's track, those there and those to come, until the end."""
-    roster = receiver.roster
+    room_state = readers.room_state
     serving: dict[tuple[str, TrackSource], _Serving] = {}
 
     def begin(participant: Participant, source: TrackSource) -> _Serving:
-        one = options.but(participant=participant.identity, sources=source, mix=True)
-        listener = receiver.listen(one, f"the stream of {participant.identity[:MAX_NAME]!r}")
+        one = options.evolve(participants=participant.identity, sources=source, mix=True)
+        listener = readers.listen(one, f"the stream of {participant.identity[:MAX_NAME]!r}")
         return _Serving(listener, ParticipantStream(listener, participant, source))
 
     def give_up(key: tuple[str, TrackSource]) -> None:
-        receiver.drop(serving.pop(key).listener)
+        readers.drop(serving.pop(key).listener)
 
     async def serve(served: _Serving) -> None:
         try:
@@ -89,30 +91,30 @@ async def serve_each(
                     raise TypeError(f"the handler {handler!r} must be async")
                 await handling
         finally:
-            receiver.drop(served.listener)
+            readers.drop(served.listener)
 
     async with anyio.create_task_group() as tasks:
         try:
-            while not roster.ended:
-                for track in list(roster.tracks.values()):
-                    participant = roster.participants[track.participant]
+            while not room_state.ended:
+                for track in list(room_state.tracks.values()):
+                    participant = room_state.participants[track.participant]
                     key = (participant.identity, track.source)
-                    if key not in serving and options.wants(participant, track.source):
+                    if key not in serving and options.selects(participant, track.source):
                         serving[key] = begin(participant, track.source)
                         tasks.start_soon(serve, serving[key])
                 for key, served in list(serving.items()):
-                    there = roster.participants.get(key[0])
+                    there = room_state.participants.get(key[0])
                     if there is None:
                         if served.leaving is None:
                             loop = asyncio.get_running_loop()
                             served.leaving = loop.call_later(grace, give_up, key)
-                    elif options.wants(there):
+                    elif options.selects(there):
                         served.stay()
                         served.stream.participant = there
                     else:
                         served.stay()
                         give_up(key)
-                await roster.wait_until_changed()
+                await room_state.wait_until_changed()
         finally:
             for served in serving.values():
                 served.stay()

@@ -1,4 +1,4 @@
-"""`Listener`: what one stream of frames hears, in its own format, mixed or told apart."""
+"""`ReceivePipeline`: what one stream of frames hears, in its own format, mixed or told apart."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import anyio
 import numpy as np
 
 from .._logging import SessionLog
-from .._options import ListenOptions
+from .._options import ReceiveOptions
 from .._room.state import Track
 from ..audio.converter import Converter
 from ..audio.format import WIRE_FRAME_MS, WIRE_RATE, Samples
 from ..audio.frame import AudioFrame
 from ..audio.framing import Framer
 from ..audio.track_mixer import TrackMixer
-from .frame_buffer import FrameQueue
+from .frame_buffer import FrameBuffer
 
-__all__ = ["Listener"]
+__all__ = ["ReceivePipeline"]
 
 # Whoever asks for frames as short as this, in seconds, wants them as soon as they are there: a
 # track is read in halves of a wire frame then, which comes 10 ms sooner and costs more CPU. (Half
@@ -25,16 +25,16 @@ __all__ = ["Listener"]
 SHORT = 0.01
 
 
-class _Lane:
+class _FormatPipeline:
     """Sound on its way from the wire's format into frames; None is the one for all."""
 
-    def __init__(self, options: ListenOptions, key: str | None) -> None:
+    def __init__(self, options: ReceiveOptions, key: str | None) -> None:
         self.key = key
         self.converter = Converter(options.sample_rate, options.num_channels)
         self.framer = Framer(options.samples_per_frame)
 
 
-class Listener:
+class ReceivePipeline:
     """Puts what is heard of the tracks that it wants into `queue`.
 
     Once something was heard it goes on, in real time, until it is closed: a track that is muted or
@@ -47,13 +47,13 @@ class Listener:
         name: What it is, for the log.
     """
 
-    def __init__(self, options: ListenOptions, log: SessionLog, name: str = "rx") -> None:
+    def __init__(self, options: ReceiveOptions, log: SessionLog, name: str = "rx") -> None:
         self.options = options
-        self.queue = FrameQueue(options.receive_buffer, options.max_delay, log, name)
+        self.queue = FrameBuffer(options.receive_buffer, options.max_delay, log, name)
         short = options.samples_per_frame / options.sample_rate <= SHORT
         self.wire_ms = WIRE_FRAME_MS // 2 if short else WIRE_FRAME_MS
         self._mixer = TrackMixer()
-        self._lanes: dict[str | None, _Lane] = {}
+        self._lanes: dict[str | None, _FormatPipeline] = {}
         self._tracks: dict[str, str] = {}  # identities by SID, of those that have delivered sound
         self._heard_until: float | None = None  # time.monotonic() at the end of the last sound
         self._changed = anyio.Event()
@@ -117,17 +117,19 @@ class Listener:
         self.queue.close()
         self._changed.set()
 
-    def _lane(self, key: str | None) -> _Lane:
+    def _lane(self, key: str | None) -> _FormatPipeline:
         if key not in self._lanes:
-            self._lanes[key] = _Lane(self.options, key)
+            self._lanes[key] = _FormatPipeline(self.options, key)
         return self._lanes[key]
 
-    def _put(self, lane: _Lane, samples: Samples, now: float, tracks: tuple[str, ...]) -> None:
+    def _put(
+        self, lane: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
+    ) -> None:
         self._heard_until = now + len(samples) / WIRE_RATE
         for cut in lane.framer.push(lane.converter.push(samples, WIRE_RATE)):
             self._deliver(lane, cut, now, tracks)
 
-    def _finish(self, lane: _Lane, now: float) -> None:
+    def _finish(self, lane: _FormatPipeline, now: float) -> None:
         """Delivers the end of a track that has a lane of its own."""
         rest = lane.framer.push(lane.converter.finish())
         if lane.framer.held:
@@ -135,7 +137,9 @@ class Listener:
         for cut in rest:
             self._deliver(lane, cut, now, (lane.key,) if lane.key is not None else ())
 
-    def _deliver(self, lane: _Lane, samples: Samples, now: float, tracks: tuple[str, ...]) -> None:
+    def _deliver(
+        self, lane: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
+    ) -> None:
         if not self.is_wanted:
             return
         speakers = {self._tracks.get(sid) for sid in tracks}

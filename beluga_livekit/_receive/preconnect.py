@@ -1,4 +1,4 @@
-"""`Preconnect`: what a participant said before its track was there, which comes as a byte stream.
+"""`PreconnectAudio`: audio recorded by a client while it connected, received as a byte stream.
 
 LiveKit's clients record while they connect, and send the recording to the agent that subscribes:
 raw PCM from phones, Opus in WebM from browsers.
@@ -19,14 +19,14 @@ from ..audio.converter import Converter
 from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
 from ..audio.framing import Framer, PcmDecoder
 
-__all__ = ["Preconnect"]
+__all__ = ["PreconnectAudio"]
 
 TOPIC = "lk.agent.pre-connect-audio-buffer"
 
 # The recording is sent as soon as the track is subscribed to; a client that has none sends nothing.
 TIMEOUT = 3.0
 # Clients record 10 s at most, which is 1 MB. Of what is longer nothing is kept, and of what nobody
-# has asked for yet no more than this many, and of one sender.
+# has asked for yet no more than this many, and of one pump.
 MAX_BYTES = 4_000_000
 MAX_RECORDINGS, MAX_OF_ONE = 32, 2
 
@@ -37,7 +37,7 @@ class _Recording:
         self.complete = anyio.Event()
 
 
-class Preconnect:
+class PreconnectAudio:
     """Receives recordings, and gives each once.
 
     Args:
@@ -46,7 +46,7 @@ class Preconnect:
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log
-        self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and sender
+        self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and pump
 
     def register(self, room: rtc.Room, start_soon: Callable[..., None]) -> None:
         """Takes the recordings that are sent in a room, in a task for each.
@@ -56,7 +56,7 @@ class Preconnect:
         """
         try:
             room.register_byte_stream_handler(
-                TOPIC, lambda reader, sender: start_soon(self._receive, reader, sender)
+                TOPIC, lambda reader, pump: start_soon(self._receive, reader, pump)
             )
         except ValueError:
             raise ConfigError(
@@ -66,33 +66,33 @@ class Preconnect:
     def unregister(self, room: rtc.Room) -> None:
         room.unregister_byte_stream_handler(TOPIC)
 
-    async def sound_of(self, sid: str, sender: str) -> list[Samples]:
+    async def sound_of(self, sid: str, pump: str) -> list[Samples]:
         """Waits for the recording of somebody's track; returns it as wire frames, or nothing."""
-        recording = self._recording(sid, sender)
+        recording = self._recording(sid, pump)
         with anyio.move_on_after(TIMEOUT):
             await recording.complete.wait()
-        self._recordings.pop((sid, sender), None)
+        self._recordings.pop((sid, pump), None)
         if not recording.complete.is_set():
-            self._log.warning("%r sent no pre-connect sound within %g s", sender, TIMEOUT)
+            self._log.warning("%r sent no pre-connect sound within %g s", pump, TIMEOUT)
         return recording.frames
 
-    def _recording(self, sid: str, sender: str) -> _Recording:
+    def _recording(self, sid: str, pump: str) -> _Recording:
         """Returns where a recording goes; where there are many, the oldest makes room for it."""
-        recording = self._recordings.setdefault((sid, sender), _Recording())
-        of_one = [key for key in self._recordings if key[1] == sender]
+        recording = self._recordings.setdefault((sid, pump), _Recording())
+        of_one = [key for key in self._recordings if key[1] == pump]
         if len(of_one) > MAX_OF_ONE:
             del self._recordings[of_one[0]]
         elif len(self._recordings) > MAX_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
         return recording
 
-    async def _receive(self, reader: Any, sender: str) -> None:
+    async def _receive(self, reader: Any, pump: str) -> None:
         try:
-            recording = self._recording(reader.info.attributes.get("trackId", ""), sender)
+            recording = self._recording(reader.info.attributes.get("trackId", ""), pump)
             try:
                 recording.frames = await self._read(reader)
             except (ConfigError, KeyError, ValueError, ConnectionError) as error:
-                self._log.warning("pre-connect sound of %r was not understood: %r", sender, error)
+                self._log.warning("pre-connect sound of %r was not understood: %r", pump, error)
             recording.complete.set()
         finally:
             reader.close()

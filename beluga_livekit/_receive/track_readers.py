@@ -12,14 +12,14 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from .._logging import SessionLog
-from .._options import ListenOptions, SessionOptions
-from .._room.state import Roster, Track
+from .._options import ReceiveOptions, SessionOptions
+from .._room.state import RoomState, Track
 from .._sdk import rtc
 from ..audio.format import WIRE_RATE, Samples
-from .pipeline import Listener
-from .preconnect import Preconnect
+from .pipeline import ReceivePipeline
+from .preconnect import PreconnectAudio
 
-__all__ = ["Receiver"]
+__all__ = ["TrackReaders"]
 
 # Of one participant no more tracks than this are heard at a time; people have one microphone. Each
 # costs CPU, and with a hundred of them the SDK delivers nobody's sound in time.
@@ -31,27 +31,27 @@ class _Reader:
 
     def __init__(self) -> None:
         self.stopped = anyio.CancelScope()
-        self.listeners: list[Listener] = []
+        self.listeners: list[ReceivePipeline] = []
 
 
-class Receiver:
-    """Has what is wanted of the roster's tracks subscribed to and read.
+class TrackReaders:
+    """Has what is wanted of the room_state's tracks subscribed to and read.
 
-    What is done follows from two things at any time, the roster and the listeners: `update` looks
+    What is done follows from two things, the room state and the listeners: `update` looks
     at both and begins and ends what has to be. A reader never waits for the user.
 
     Args:
         options: The session's.
-        roster: Who is there.
+        room_state: Who is there.
         log: The session's.
     """
 
-    def __init__(self, options: SessionOptions, roster: Roster, log: SessionLog) -> None:
-        self.roster = roster
-        self.preconnect = Preconnect(log) if options.preconnect else None
+    def __init__(self, options: SessionOptions, room_state: RoomState, log: SessionLog) -> None:
+        self.room_state = room_state
+        self.preconnect = PreconnectAudio(log) if options.pre_connect_audio else None
         self._log = log
         self._tasks: TaskGroup | None = None
-        self._listeners: list[Listener] = []
+        self._listeners: list[ReceivePipeline] = []
         self._readers: dict[tuple[str, int], _Reader] = {}  # by track SID and milliseconds
         self._introduced: dict[str, anyio.Event] = {}  # whose recordings have been given
         self._closed = False
@@ -60,7 +60,7 @@ class Receiver:
         self.subscribe: Callable[[], None] | None = None
         """Called when that has changed, or whom it is about."""
         self.rx = self.listen(options, "rx")
-        roster.on_change = self.update
+        room_state.on_change = self.update
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Reads until cancelled."""
@@ -78,9 +78,9 @@ class Receiver:
         if self._tasks is not None:
             self._tasks.start_soon(function, *args)
 
-    def listen(self, options: ListenOptions, name: str) -> Listener:
+    def listen(self, options: ReceiveOptions, name: str) -> ReceivePipeline:
         """Returns a new listener; once the session has ended, one that has ended."""
-        listener = Listener(options, self._log, name)
+        listener = ReceivePipeline(options, self._log, name)
         if self._closed:
             listener.close()
             return listener
@@ -89,7 +89,7 @@ class Receiver:
         self.update()
         return listener
 
-    def drop(self, listener: Listener) -> None:
+    def drop(self, listener: ReceivePipeline) -> None:
         """Ends a listener; what waits in it can still be read."""
         if listener in self._listeners:
             listener.close()
@@ -108,15 +108,15 @@ class Receiver:
         for listener in [each for each in self._listeners if not each.is_wanted]:
             listener.close()
             self._listeners.remove(listener)
-        for identity in self._introduced.keys() - self.roster.participants.keys():
+        for identity in self._introduced.keys() - self.room_state.participants.keys():
             del self._introduced[identity]
         wanted = self._wanted()
         self.wanted = wanted.keys()
         if self.subscribe is not None:
             self.subscribe()
-        reading: defaultdict[tuple[str, int], list[Listener]] = defaultdict(list)
+        reading: defaultdict[tuple[str, int], list[ReceivePipeline]] = defaultdict(list)
         for sid, listeners in wanted.items():
-            if self.roster.tracks[sid].audio is not None:
+            if self.room_state.tracks[sid].audio is not None:
                 for listener in listeners:
                     reading[sid, listener.wire_ms].append(listener)
         for key, reader in list(self._readers.items()):
@@ -131,16 +131,16 @@ class Receiver:
             if self._tasks is not None:
                 reader = self._readers[key] = _Reader()
                 reader.listeners = reading[key]
-                self._tasks.start_soon(self._read, reader, self.roster.tracks[key[0]], key[1])
+                self._tasks.start_soon(self._read, reader, self.room_state.tracks[key[0]], key[1])
 
-    def _wanted(self) -> dict[str, list[Listener]]:
+    def _wanted(self) -> dict[str, list[ReceivePipeline]]:
         """Returns who wants to hear which tracks, by SID."""
-        wanted: defaultdict[str, list[Listener]] = defaultdict(list)
+        wanted: defaultdict[str, list[ReceivePipeline]] = defaultdict(list)
         for listener in self._listeners:
             of: Counter[str] = Counter()
-            for track in self.roster.tracks.values():
-                participant = self.roster.participants[track.participant]
-                if of[track.participant] < MAX_TRACKS and listener.options.wants(
+            for track in self.room_state.tracks.values():
+                participant = self.room_state.participants[track.participant]
+                if of[track.participant] < MAX_TRACKS and listener.options.selects(
                     participant, track.source
                 ):
                     of[track.participant] += 1
@@ -167,7 +167,7 @@ class Receiver:
         introduced = False
         async for samples in wire_frames:
             now = time.monotonic()
-            if not introduced and track.has_preconnect and self.preconnect is not None:
+            if not introduced and track.has_preconnect_audio and self.preconnect is not None:
                 await self._introduce(self.preconnect, track)
                 held_up = time.monotonic() - now
             introduced = True
@@ -177,7 +177,7 @@ class Receiver:
             if not all(listener.is_wanted for listener in reader.listeners):
                 self.update()
 
-    async def _introduce(self, preconnect: Preconnect, track: Track) -> None:
+    async def _introduce(self, preconnect: PreconnectAudio, track: Track) -> None:
         """Has all who listen to a participant hear what was said before they could, once."""
         if (given := self._introduced.get(track.participant)) is not None:
             await given.wait()

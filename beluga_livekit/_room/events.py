@@ -15,19 +15,19 @@ from .participants import Participant, TrackSource
 __all__ = [
     "Disconnected",
     "DtmfReceived",
-    "Event",
-    "EventQueue",
+    "EventStream",
     "EventsDropped",
-    "ParticipantChanged",
     "ParticipantJoined",
     "ParticipantLeft",
+    "ParticipantUpdated",
     "Reconnected",
     "Reconnecting",
     "Rejoined",
+    "RoomEvent",
     "TrackMuted",
-    "TrackStarted",
-    "TrackStopped",
+    "TrackPublished",
     "TrackUnmuted",
+    "TrackUnpublished",
 ]
 
 # A reader that is later than this has lost touch: 400 people have come in and spoken.
@@ -83,20 +83,20 @@ class ParticipantLeft:
 
 
 @attrs.frozen
-class ParticipantChanged:
+class ParticipantUpdated:
     """Somebody's name, attributes or metadata are others now.
 
     Attributes:
         participant: As of now.
-        before: As of the event before.
+        previous: As of the event before.
     """
 
     participant: Participant
-    before: Participant
+    previous: Participant
 
 
 @attrs.frozen
-class TrackStarted:
+class TrackPublished:
     """Somebody has published sound, be it wanted or not."""
 
     participant: Participant
@@ -105,7 +105,7 @@ class TrackStarted:
 
 
 @attrs.frozen
-class TrackStopped:
+class TrackUnpublished:
     """Somebody no longer publishes a track."""
 
     participant: Participant
@@ -155,26 +155,26 @@ class EventsDropped:
     count: int
 
 
-Event = (
+RoomEvent = (
     Reconnecting | Reconnected | Rejoined | Disconnected
-    | ParticipantJoined | ParticipantLeft | ParticipantChanged
-    | TrackStarted | TrackStopped | TrackMuted | TrackUnmuted
+    | ParticipantJoined | ParticipantLeft | ParticipantUpdated
+    | TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted
     | DtmfReceived | EventsDropped
 )  # fmt: skip
 
 
-class EventQueue:
+class EventStream:
     """Events on their way to a reader that may be slow: the oldest are dropped, and counted.
 
     Args:
         events: What it begins with.
     """
 
-    def __init__(self, events: Iterable[Event]) -> None:
-        send, receive = anyio.create_memory_object_stream[Event](math.inf)
+    def __init__(self, events: Iterable[RoomEvent]) -> None:
+        send, receive = anyio.create_memory_object_stream[RoomEvent](math.inf)
         self._send = send
         self._own = receive.clone()
-        self.reader: MemoryObjectReceiveStream[Event] = receive
+        self.reader: MemoryObjectReceiveStream[RoomEvent] = receive
         for event in events:
             self.put(event)
 
@@ -182,7 +182,7 @@ class EventQueue:
     def has_reader(self) -> bool:
         return self._own.statistics().open_receive_streams > 1
 
-    def put(self, event: Event) -> None:
+    def put(self, event: RoomEvent) -> None:
         self._send.send_nowait(event)
         waiting = self._own.statistics().current_buffer_used
         if waiting > MAX_EVENTS:

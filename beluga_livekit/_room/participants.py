@@ -1,13 +1,13 @@
-"""Who is in a room, and whom of them a stream is to hear."""
+"""Participants, and which of them a receive stream selects."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from inspect import iscoroutinefunction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -17,17 +17,20 @@ __all__ = [
     "Participant",
     "ParticipantFilter",
     "ParticipantKind",
+    "ParticipantKinds",
     "TrackSource",
+    "TrackSources",
     "check_filter",
+    "check_kinds",
     "check_sources",
-    "is_wanted",
+    "is_selected",
 ]
 
 _log = logging.getLogger("beluga_livekit")
 
 
 class ParticipantKind(StrEnum):
-    """What somebody in a room is: LiveKit's own kinds, by its own names."""
+    """The kind of a participant, named as in LiveKit."""
 
     STANDARD = "standard"
     INGRESS = "ingress"
@@ -39,7 +42,7 @@ class ParticipantKind(StrEnum):
 
 
 class TrackSource(StrEnum):
-    """What a track's sound is; whatever is not a shared screen's counts as a microphone."""
+    """The source of an audio track. Any track that is not a screen share's is a microphone."""
 
     MICROPHONE = "microphone"
     SCREEN_SHARE_AUDIO = "screen_share_audio"
@@ -53,16 +56,16 @@ def _read_only(attributes: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen
 class Participant:
-    """Somebody in a room, as of the moment when this was made.
+    """A participant at the moment when this record was made.
 
     Attributes:
         identity: Unique in the room.
-        name: For display.
-        kind: A person, a phone (`sip`), an agent, ...
-        attributes: What the token, the server or the participant has set; for phones LiveKit's
-            own, such as `sip.phoneNumber` and `sip.callStatus`.
-        metadata: The same as one string.
-        is_self: Whether it is this session.
+        name: Display name.
+        kind: Person (`standard`), phone (`sip`), agent, ...
+        attributes: Set by the token, the server or the participant. Phones have LiveKit's own,
+            such as `sip.phoneNumber` and `sip.callStatus`.
+        metadata: Set as `attributes` are; one string.
+        is_self: Whether the participant is this session.
     """
 
     identity: str
@@ -78,30 +81,52 @@ class Participant:
 
     @property
     def has_answered(self) -> bool:
-        """Whether somebody can be spoken to: a phone that is still ringing cannot."""
+        """Whether the participant is not a phone that is still ringing."""
         status = self.attributes.get("sip.callStatus", "active")
         return self.kind is not ParticipantKind.SIP or status == "active"
 
 
 ParticipantFilter = str | Collection[str] | Callable[[Participant], bool] | None
-"""Who is wanted: an identity, several, or what a predicate says; None: all that are no agents."""
+"""An identity, several, a predicate, or None for no condition."""
+
+_Kind = (
+    ParticipantKind
+    | Literal["standard", "ingress", "egress", "sip", "agent", "connector", "bridge"]
+)
+ParticipantKinds = _Kind | Iterable[_Kind]
+"""A kind, or several; `ParticipantKind` itself is all of them."""
+
+_Source = TrackSource | Literal["microphone", "screen_share_audio"]
+TrackSources = _Source | Iterable[_Source]
+"""A track source, or several."""
+
+E = TypeVar("E", bound=StrEnum)
 
 
 def check_sources(value: Any) -> frozenset[TrackSource]:
-    """Returns the sources by their names, or raises `ConfigError`."""
+    """Return the track sources, or raise `ConfigError`."""
+    return _members(TrackSource, value, "sources")
+
+
+def check_kinds(value: Any) -> frozenset[ParticipantKind] | None:
+    """Return the participant kinds, or raise `ConfigError`."""
+    return None if value is None else _members(ParticipantKind, value, "participant_kinds")
+
+
+def _members(enum: type[E], value: Any, parameter: str) -> frozenset[E]:
     names = [value] if isinstance(value, str) else value
     try:
-        sources = frozenset(TrackSource(name) for name in names)
+        members = frozenset(enum(name) for name in names)
     except (TypeError, ValueError):
-        sources = frozenset()
-    if not sources:
-        known = " and ".join(repr(str(source)) for source in TrackSource)
-        raise ConfigError(f"sources must be some of {known}, got {value!r}")
-    return sources
+        members = frozenset()
+    if not members:
+        known = ", ".join(repr(str(member)) for member in enum)
+        raise ConfigError(f"{parameter} must be one or more of {known}, got {value!r}")
+    return members
 
 
 class _Predicate:
-    """A user's predicate; one that raises wants nobody, and is told of once."""
+    """A user's predicate. An exception means False, and is logged once."""
 
     def __init__(self, function: Callable[[Participant], bool]) -> None:
         self._function = function
@@ -112,33 +137,41 @@ class _Predicate:
             return bool(self._function(participant))
         except Exception:  # noqa: BLE001 - the SDK's events go on, whatever it does
             if not self._has_failed:
-                _log.exception("livekit: the predicate given as `participant` failed")
+                _log.exception("livekit: the predicate `participants` failed; it selects nothing")
             self._has_failed = True
             return False
 
 
 def check_filter(value: Any) -> Any:
-    """Returns a `ParticipantFilter`, or raises `ConfigError`."""
+    """Return a `ParticipantFilter`, or raise `ConfigError`."""
     if value is None or isinstance(value, str | _Predicate):
         return value
     if callable(value) and not iscoroutinefunction(value):
         return _Predicate(value)
     if not isinstance(value, Collection) or not all(isinstance(each, str) for each in value):
         raise ConfigError(
-            "participant must be an identity, a collection of identities, or a predicate "
+            "participants must be an identity, a collection of identities, or a predicate "
             f"(no coroutine), got {value!r}"
         )
     return value
 
 
-def is_wanted(participant: Participant, wanted: ParticipantFilter) -> bool:
-    """Whether a participant is wanted.
+def is_selected(
+    participant: Participant,
+    participants: ParticipantFilter,
+    kinds: Collection[ParticipantKind] | None,
+) -> bool:
+    """Return whether a participant is selected.
 
-    Agents are heard only where they are asked for, by name or by a predicate: of two bots in one
-    room each would talk to the other.
+    Without `kinds` agents are selected only by `participants`: two bots that receive each other
+    would talk to each other.
     """
-    if wanted is None:
-        return participant.kind is not ParticipantKind.AGENT
-    if isinstance(wanted, str):
-        return participant.identity == wanted
-    return wanted(participant) if callable(wanted) else participant.identity in wanted
+    if kinds is not None and participant.kind not in kinds:
+        return False
+    if participants is None:
+        return kinds is not None or participant.kind is not ParticipantKind.AGENT
+    if isinstance(participants, str):
+        return participant.identity == participants
+    if callable(participants):
+        return participants(participant)
+    return participant.identity in participants

@@ -1,4 +1,4 @@
-"""`Roster`: who is in the room and what they publish, through reconnects and from room to room."""
+"""`RoomState`: participants and tracks of the current room, kept across reconnects and rejoins."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .._errors import DisconnectReason
 from .events import (
     Disconnected,
     DtmfReceived,
-    Event,
-    EventQueue,
-    ParticipantChanged,
+    EventStream,
     ParticipantJoined,
     ParticipantLeft,
+    ParticipantUpdated,
     Reconnected,
     Reconnecting,
     Rejoined,
+    RoomEvent,
     TrackMuted,
-    TrackStarted,
-    TrackStopped,
+    TrackPublished,
     TrackUnmuted,
+    TrackUnpublished,
 )
 from .participants import Participant, TrackSource
 
-__all__ = ["Roster", "Track"]
+__all__ = ["RoomState", "Track"]
 
 # When the SDK reconnects anew it reports everybody as gone, at times before it says that it
 # reconnects; and somebody who comes back under the same identity is reported as gone first.
@@ -50,7 +50,7 @@ class Track:
         muted: Whether it is.
         audio: What can be read, while it is subscribed to.
         num_channels: 1 or 2.
-        has_preconnect: Whether what was said before it was published comes separately.
+        has_preconnect_audio: Whether what was said before it was published comes separately.
         publication: The SDK's.
     """
 
@@ -60,11 +60,11 @@ class Track:
     muted: bool = False
     audio: Any = None
     num_channels: int = 1
-    has_preconnect: bool = False
+    has_preconnect_audio: bool = False
     publication: Any = None
 
 
-class Roster:
+class RoomState:
     """Is told what happens in one room after another; tells events, and that something changed.
 
     Attributes:
@@ -86,7 +86,7 @@ class Roster:
         self._muted: str | None = None  # our track, while it is
         self._reason: DisconnectReason | None = None
         self._leaving: dict[str, asyncio.TimerHandle | None] = {}  # None: until we are back
-        self._queues: list[EventQueue] = []
+        self._queues: list[EventStream] = []
         self._changed = anyio.Event()
 
     def present(self) -> Iterator[Participant]:
@@ -100,21 +100,21 @@ class Roster:
         if not self.ended:
             await self._changed.wait()
 
-    def events(self) -> MemoryObjectReceiveStream[Event]:
+    def events(self) -> MemoryObjectReceiveStream[RoomEvent]:
         """Returns what happens from now on, after who and what is there."""
         if self._reason is not None:
-            queue = EventQueue([Disconnected(self._reason)])
+            queue = EventStream([Disconnected(self._reason)])
             queue.close()
             return queue.reader
-        there: list[Event] = [Reconnecting()] if self.is_interrupted else []
+        there: list[RoomEvent] = [Reconnecting()] if self.is_interrupted else []
         there += [ParticipantJoined(participant) for participant in self.participants.values()]
         for track in self.tracks.values():
-            there.append(self._told(TrackStarted, track))
+            there.append(self._told(TrackPublished, track))
             if track.muted:
                 there.append(self._told(TrackMuted, track))
         if self.me is not None and self._muted is not None:
             there.append(TrackMuted(self.me, TrackSource.MICROPHONE, self._muted))
-        queue = EventQueue(there)
+        queue = EventStream(there)
         self._queues.append(queue)
         return queue.reader
 
@@ -129,7 +129,7 @@ class Roster:
             if before is None:
                 self._tell(ParticipantJoined(participant))
         if before is not None and before != participant:
-            self._tell(ParticipantChanged(participant, before))
+            self._tell(ParticipantUpdated(participant, before))
         self._notify()
 
     def leave(self, identity: str) -> None:
@@ -146,14 +146,14 @@ class Roster:
         if track.sid not in self.tracks and track.participant in self.participants:
             self._stay(track.participant)
             self.tracks[track.sid] = track
-            self._tell(self._told(TrackStarted, track))
+            self._tell(self._told(TrackPublished, track))
             if track.muted:
                 self._tell(self._told(TrackMuted, track))
             self._notify()
 
     def unpublish(self, sid: str) -> None:
         if (track := self.tracks.pop(sid, None)) is not None:
-            self._tell(self._told(TrackStopped, track))
+            self._tell(self._told(TrackUnpublished, track))
             self._notify()
 
     def mute(self, sid: str, muted: bool) -> None:
@@ -229,11 +229,13 @@ class Roster:
         self._notify()
 
     def _told(
-        self, kind: type[TrackStarted | TrackStopped | TrackMuted | TrackUnmuted], track: Track
-    ) -> Event:
+        self,
+        kind: type[TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted],
+        track: Track,
+    ) -> RoomEvent:
         return kind(self.participants[track.participant], track.source, track.sid)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: RoomEvent) -> None:
         for queue in list(self._queues):
             if queue.has_reader:
                 queue.put(event)

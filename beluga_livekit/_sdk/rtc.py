@@ -37,8 +37,7 @@ __all__ = [
     "check_options",
     "check_room",
     "describe",
-    "has_preconnect",
-    "heard_channels",
+    "has_preconnect_audio",
     "is_away",
     "is_over",
     "join",
@@ -47,6 +46,7 @@ __all__ = [
     "may_publish",
     "mute",
     "new_room",
+    "num_channels_of",
     "press",
     "publish",
     "read_track",
@@ -63,6 +63,9 @@ _log = logging.getLogger("beluga_livekit")
 LEAVE_TIMEOUT = 5.0
 PRESS_TIMEOUT = 5.0  # while it reconnects the SDK takes up to 24 s to say no
 CLOSE_TIMEOUT = 2.0
+
+# The SDK counts its own timeout in milliseconds, and knows no infinity (s).
+MAX_CONNECT_TIMEOUT = 3600.0
 
 # LiveKit's AudioTrackFeature, names that the SDK does not export.
 TF_STEREO = 0
@@ -143,7 +146,7 @@ async def join(
         auto_subscribe=False,
         rtc_config=options.rtc_config,
         encryption=options.encryption,
-        connect_timeout=options.connect_timeout,
+        connect_timeout=min(options.connect_timeout, MAX_CONNECT_TIMEOUT),
     )
     place = (url.rstrip("/"), grants.room, grants.identity)
     try:
@@ -284,11 +287,11 @@ def source_of(publication: rtc.RemoteTrackPublication) -> TrackSource | None:
     return TrackSource.MICROPHONE
 
 
-def has_preconnect(publication: rtc.RemoteTrackPublication) -> bool:
+def has_preconnect_audio(publication: rtc.RemoteTrackPublication) -> bool:
     return TF_PRECONNECT_BUFFER in publication.audio_features
 
 
-def heard_channels(publication: rtc.RemoteTrackPublication) -> int:
+def num_channels_of(publication: rtc.RemoteTrackPublication) -> int:
     return 2 if TF_STEREO in publication.audio_features else 1
 
 

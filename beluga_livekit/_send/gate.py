@@ -1,4 +1,4 @@
-"""`Gate`: nothing is played while nobody can hear it."""
+"""`PlaybackGate`: nothing is played while nobody can hear it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import anyio
 
 from .._logging import SessionLog
 
-__all__ = ["Gate"]
+__all__ = ["PlaybackGate"]
 
 
-class Gate:
+class PlaybackGate:
     """Is shut while the connection is away, and until somebody listens.
 
     Args:
-        listener_timeout: How long it waits for somebody who listens, in seconds.
+        subscription_timeout: How long it waits for somebody who listens, in seconds.
         log: The session's.
     """
 
-    def __init__(self, listener_timeout: float, log: SessionLog) -> None:
-        self._timeout = listener_timeout
+    def __init__(self, subscription_timeout: float, log: SessionLog) -> None:
+        self._timeout = subscription_timeout
         self._log = log
         self._connected = anyio.Event()  # replaced while the connection is away
         self._away = anyio.Event()  # the other way round

@@ -1,4 +1,4 @@
-"""`Speaker`: the SDK's queue of sound, and the clock by which it is played."""
+"""`PacedAudioSource`: the SDK's queue of sound, and the clock by which it is played."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._sdk.audio_source import AudioSource
 from ..audio.fades import fade_out
 from ..audio.format import WIRE_RATE, Samples
 
-__all__ = ["STEP", "STEP_SECONDS", "Speaker"]
+__all__ = ["STEP", "STEP_SECONDS", "PacedAudioSource"]
 
 # A native thread takes this much sound out of the queue at every tick, or silence where there is
 # less than that. It ticks on a grid that does not drift (0.4 ms in 7 minutes), but tells nobody.
@@ -37,7 +37,7 @@ MAX_LOOKS = 20
 ROOM = 10  # steps
 
 
-class Speaker:
+class PacedAudioSource:
     """Plays sound through a source of the SDK's, and knows at any time how much has been played.
 
     Positions are samples per channel since the beginning: the silence that the SDK plays when

@@ -15,9 +15,9 @@ from ..audio.format import check_channels, check_rate
 from ..audio.frame import AudioFrame
 from ..audio.framing import PcmDecoder
 
-__all__ = ["Playable", "frames_of"]
+__all__ = ["PlaySource", "frames_of"]
 
-Playable = (
+PlaySource = (
     AudioFrame | bytes | bytearray | memoryview | Iterable[AudioFrame] | Iterable[bytes]
     | AsyncIterable[AudioFrame] | AsyncIterable[bytes]
 )  # fmt: skip
@@ -29,7 +29,7 @@ CLOSE_TIMEOUT = 2.0
 
 @asynccontextmanager
 async def frames_of(
-    source: Playable, sample_rate: int | None, num_channels: int
+    source: PlaySource, sample_rate: int | None, num_channels: int
 ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
     """Gives the frames of a source, and closes the source, whatever happens.
 

@@ -9,17 +9,17 @@ import anyio
 
 from ..audio.frame import AudioFrame
 
-__all__ = ["Sent", "Turn"]
+__all__ = ["Playback", "QueuedFrame"]
 
 
-class Sent(NamedTuple):
+class QueuedFrame(NamedTuple):
     """A frame, and how many interrupts there had been when it was sent."""
 
     frame: AudioFrame
     interrupts: int
 
 
-class Turn:
+class Playback:
     """A play's place in the line, its frames, and where in the sound it stands.
 
     Attributes:
@@ -37,7 +37,7 @@ class Turn:
     def __init__(self, why: Callable[[], Exception], interrupts: int) -> None:
         self._why = why
         self._interrupts = interrupts
-        self._send, self.frames = anyio.create_memory_object_stream[Sent | Turn](0)
+        self._send, self.frames = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
         self.waiting = anyio.CancelScope()
         self.playing = anyio.CancelScope()
         self.start: int | None = None
@@ -50,7 +50,7 @@ class Turn:
     async def send(self, frame: AudioFrame) -> None:
         self.given += frame.duration
         try:
-            await self._send.send(Sent(frame, self._interrupts))
+            await self._send.send(QueuedFrame(frame, self._interrupts))
         except anyio.BrokenResourceError:
             raise self._why() from None
 

@@ -21,12 +21,12 @@ from ..audio.fades import crossfade
 from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
 from ..audio.frame import AudioFrame
 from ..audio.framing import Framer
-from .gate import Gate
-from .paced_source import STEP, STEP_SECONDS, Speaker
-from .playback import Sent, Turn
+from .gate import PlaybackGate
+from .paced_source import STEP, STEP_SECONDS, PacedAudioSource
+from .playback import Playback, QueuedFrame
 from .send_stream import SendStream
 
-__all__ = ["Sender"]
+__all__ = ["SendPump"]
 
 # What is left of a sound is padded to a whole step only when the SDK's queue has at most this
 # much left: padded at once, 3.02 s of 7 ms frames became 4.32 s full of holes.
@@ -44,7 +44,7 @@ KEEP = 0.005
 SILENCE_TIMEOUT = 2 * CAPTURE_TIMEOUT
 
 
-class Sender:
+class SendPump:
     """Plays what is sent to `tx`, and what is given to `play`, in the order in which it came.
 
     `tx` holds no frames: a send returns when the pump takes the frame, and the pump waits for the
@@ -61,22 +61,22 @@ class Sender:
         self, options: SessionOptions, why: Callable[[], Exception], log: SessionLog
     ) -> None:
         self._why = why
-        self.gate = Gate(options.listener_timeout, log)
-        send, self._accept = anyio.create_memory_object_stream[Sent | Turn](0)
+        self.gate = PlaybackGate(options.subscription_timeout, log)
+        send, self._accept = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
         self._line = send._state  # noqa: SLF001 - a subclass has no other way in
         self.tx = SendStream(self._line, why, lambda: self._interrupts_over)
         send.close()
         self._converter = Converter(WIRE_RATE, rtc.wire_channels(options.num_channels))
         self._framer = Framer(WIRE_FRAME)
-        self._speaker = Speaker(options)
+        self._speaker = PacedAudioSource(options)
         self._relays = False  # what was heard is sent on
         self._starved_since: float | None = None  # time.monotonic()
         self._standing = 0.0  # seconds: the least that was in the speaker's queue since
         self._shorten = 0  # steps to be shed
         self._sent = 0  # samples per channel
         self._shed = 0
-        self._turns: list[Turn] = []
-        self._turn: Turn | None = None  # the one whose turn it is
+        self._turns: list[Playback] = []
+        self._turn: Playback | None = None  # the one whose turn it is
         self._stopped = anyio.CancelScope()
         self._round = anyio.CancelScope()  # the pump's work until the next interrupt
         self._interrupts = 0  # under way
@@ -94,7 +94,7 @@ class Sender:
         return self._sent / WIRE_RATE
 
     @property
-    def seconds_shed(self) -> float:
+    def seconds_trimmed(self) -> float:
         return self._shed / WIRE_RATE
 
     @property
@@ -132,14 +132,14 @@ class Sender:
         await self._pad()
         await anyio.sleep(self._speaker.seconds_queued)
 
-    async def _play_from(self, line: MemoryObjectReceiveStream[Sent | Turn]) -> None:
+    async def _play_from(self, line: MemoryObjectReceiveStream[QueuedFrame | Playback]) -> None:
         while (item := await self._next(line)) is not None:
-            if isinstance(item, Turn):
+            if isinstance(item, Playback):
                 await self._play_turn(item)
             elif item.interrupts == self._interrupts_over:
                 await self._play_frame(item.frame)
 
-    async def _play_turn(self, turn: Turn) -> None:
+    async def _play_turn(self, turn: Playback) -> None:
         self._turn, turn.start, self._shorten = turn, self._ahead(), 0
         with turn.playing:
             await self._play_from(turn.frames)
@@ -243,9 +243,9 @@ class Sender:
         await self._speaker.aclose()
 
     @contextmanager
-    def _place(self) -> Generator[Turn]:
+    def _place(self) -> Generator[Playback]:
         """Gives a turn that is yet to be lined up; an interrupt ends the block."""
-        turn = Turn(self._why, self._interrupts_over)
+        turn = Playback(self._why, self._interrupts_over)
         self._turns.append(turn)
         try:
             with turn.waiting:
@@ -254,18 +254,18 @@ class Sender:
             self._turns.remove(turn)
             turn.close()
 
-    async def _line_up(self, turn: Turn) -> None:
+    async def _line_up(self, turn: Playback) -> None:
         """Returns when the turn has come."""
         if self._accept.statistics().open_send_streams == 0:
             raise anyio.ClosedResourceError("livekit: tx is closed")
         # Open while it waits only, so that it never is what keeps tx from being closed.
-        with MemoryObjectSendStream[Sent | Turn](self._line) as line:
+        with MemoryObjectSendStream[QueuedFrame | Playback](self._line) as line:
             try:
                 await line.send(turn)
             except anyio.BrokenResourceError:
                 raise self._why() from None
 
-    async def _until_played(self, turn: Turn) -> None:
+    async def _until_played(self, turn: Playback) -> None:
         await turn.over.wait()
         while turn.end is None or self._speaker.position < turn.end:
             if self.over.is_set():
@@ -273,7 +273,7 @@ class Sender:
             with anyio.move_on_after(self._speaker.seconds_until(turn.end or 0)):
                 await self.over.wait()
 
-    async def _withdraw(self, turn: Turn) -> None:
+    async def _withdraw(self, turn: Playback) -> None:
         """Silences a play that was cancelled, and nothing else."""
         turn.playing.cancel()
         if turn.start is None or not turn.given:
@@ -288,7 +288,7 @@ class Sender:
             for other in self._turns:
                 other.shift(turn.end, moved)
 
-    def _played(self, turn: Turn, position: int) -> float:
+    def _played(self, turn: Playback, position: int) -> float:
         """Returns how much of a turn had been played when the sound had come this far."""
         if turn.start is None:
             return 0.0
@@ -318,7 +318,9 @@ class Sender:
         inside = self._framer.held + round(self._converter.delay * WIRE_RATE)
         return self._speaker.end + inside
 
-    async def _next(self, line: MemoryObjectReceiveStream[Sent | Turn]) -> Sent | Turn | None:
+    async def _next(
+        self, line: MemoryObjectReceiveStream[QueuedFrame | Playback]
+    ) -> QueuedFrame | Playback | None:
         """Returns what comes next, or None after the last; pads a sound that has ended."""
         try:
             while True:
@@ -333,8 +335,8 @@ class Sender:
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return None
 
-    def _take(self, item: Sent | Turn, *, waited: bool) -> Sent | Turn:
-        if isinstance(item, Sent):
+    def _take(self, item: QueuedFrame | Playback, *, waited: bool) -> QueuedFrame | Playback:
+        if isinstance(item, QueuedFrame):
             self._relays = item.frame.timestamp is not None and self._turn is None
             if self._relays or (waited and self._turn is None):
                 self._heal()

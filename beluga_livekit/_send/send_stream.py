@@ -9,7 +9,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ..audio.frame import AudioFrame
-from .playback import Sent
+from .playback import QueuedFrame
 
 __all__ = ["SendStream"]
 
@@ -31,8 +31,8 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
         self._why = why
         self._interrupts = interrupts
 
-    def send_nowait(self, item: AudioFrame | Sent) -> None:
-        sent: Any = item if isinstance(item, Sent) else self._checked(item)
+    def send_nowait(self, item: AudioFrame | QueuedFrame) -> None:
+        sent: Any = item if isinstance(item, QueuedFrame) else self._checked(item)
         try:
             super().send_nowait(sent)
         except anyio.BrokenResourceError:
@@ -50,11 +50,11 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
             raise anyio.ClosedResourceError
         return type(self)(self._state, self._why, self._interrupts)
 
-    def _checked(self, item: AudioFrame) -> Sent:
+    def _checked(self, item: AudioFrame) -> QueuedFrame:
         if not isinstance(item, AudioFrame):
             raise TypeError(
                 "tx takes beluga_livekit.AudioFrame, got "
                 f"{type(item).__module__}.{type(item).__qualname__}; "
                 "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
             )
-        return Sent(item, self._interrupts())
+        return QueuedFrame(item, self._interrupts())

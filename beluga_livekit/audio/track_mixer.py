@@ -43,7 +43,7 @@ class Mixed(NamedTuple):
     tracks: tuple[str, ...]
 
 
-class _Line:
+class _MixerInput:
     """What a track has delivered and the sum does not have yet."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class TrackMixer:
     """Sums tracks as they deliver; one alone passes through as it is."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _MixerInput] = {}
         self._now = self._mixed_at = -math.inf
         self._clock = 0.0  # seconds, without those of stalls
         self._checked_at = 0.0
@@ -108,7 +108,7 @@ class TrackMixer:
         line = self._lines.get(track)
         joins = line is None or line.has_ended or line.is_absent(self._clock)
         if line is None:
-            line = self._lines[track] = _Line()
+            line = self._lines[track] = _MixerInput()
         if joins:
             line.is_late = len(self._lines) > 1 and now - self._mixed_at < TOGETHER
         if line.is_late and _peak(samples) < SILENT:
