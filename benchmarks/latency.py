@@ -33,7 +33,7 @@ from livekit import api, rtc
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-import livekit_server
+from support import livekit_server
 
 from beluga_livekit import open_livekit
 

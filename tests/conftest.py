@@ -10,11 +10,11 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import livekit_server
 import pytest
 from livekit import api
 from livekit.rtc._ffi_client import FfiClient
-from livekit_server import Server
+from support import livekit_server
+from support.livekit_server import Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,7 +31,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     if livekit_server.given() is None and livekit_server.find() is None:
-        message = "needs the LiveKit server: python tests/livekit_server.py builds it"
+        message = "needs the LiveKit server: python tests/support/livekit_server.py builds it"
         if request.config.getoption("--require-server"):
             pytest.fail(message)
         pytest.skip(message)

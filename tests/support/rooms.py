@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import anyio
 import numpy as np
-import peers
 from conftest import Admin, MakeToken
-from livekit_server import Server
 from numpy.typing import NDArray
-from sound import DEADLINE
 
 from beluga_livekit import LiveKitSession, open_livekit
 from beluga_livekit.testing import LoopbackRoom
+from support import peers
+from support.audio import DEADLINE
+from support.livekit_server import Server
 
 Say = Callable[[NDArray[np.int16]], Awaitable[None]]
 

@@ -10,14 +10,14 @@ import time
 from collections.abc import AsyncGenerator
 
 import anyio
-import peers
 import psutil
 import pytest
 from conftest import MakeToken, mint, own_tasks
 from livekit import api, rtc
-from livekit_server import Server
-from peers import subscribed
-from sound import DEADLINE, cut, hear, is_loud, say, tone
+from support import peers
+from support.audio import DEADLINE, cut, hear, is_loud, say, tone
+from support.livekit_server import Server
+from support.peers import subscribed
 
 from beluga_livekit import AudioFrame, ConnectError, LiveKitSession, open_livekit, open_loopback
 from beluga_livekit._receive.track_readers import MAX_TRACKS

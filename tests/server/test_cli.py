@@ -11,12 +11,12 @@ from pathlib import Path
 
 import anyio
 import numpy as np
-import peers
 import pytest
 import soundfile
 from conftest import Admin, MakeToken
-from livekit_server import Server
-from sound import DEADLINE, calm, hear, measure, samples_of, tone
+from support import peers
+from support.audio import DEADLINE, calm, hear, measure, samples_of, tone
+from support.livekit_server import Server
 
 from beluga_livekit._token import _claims, read_token
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sound import tone
+from support.audio import tone
 
 from beluga_livekit.audio.track_mixer import PATIENCE, Mixed, TrackMixer
 

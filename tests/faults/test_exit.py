@@ -7,10 +7,10 @@ import sys
 import time
 
 import anyio
-import peers
 import pytest
 from conftest import Admin, MakeToken
-from livekit_server import Server
+from support import peers
+from support.livekit_server import Server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault]
 

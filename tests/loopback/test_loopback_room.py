@@ -6,8 +6,8 @@ import logging
 
 import anyio
 import pytest
-from gathering import until
-from sound import cut, ended, hear, measure, samples_of, say, tone
+from support.audio import cut, ended, hear, measure, samples_of, say, tone
+from support.rooms import until
 
 from beluga_livekit import (
     AudioFrame,

@@ -14,13 +14,11 @@ from typing import Any
 import anyio
 import av
 import numpy as np
-import peers
 import pytest
 from conftest import MakeToken, own_tasks
-from gathering import Gathering, LoopbackGathering, ServerGathering, until
-from livekit_server import Server
 from numpy.typing import NDArray
-from sound import (
+from support import peers
+from support.audio import (
     DEADLINE,
     LOUD,
     Recording,
@@ -34,6 +32,8 @@ from sound import (
     say,
     tone,
 )
+from support.livekit_server import Server
+from support.rooms import Gathering, LoopbackGathering, ServerGathering, until
 
 from beluga_livekit import (
     AudioFrame,

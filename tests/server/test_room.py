@@ -10,13 +10,12 @@ from contextlib import AsyncExitStack, aclosing
 
 import anyio
 import numpy as np
-import peers
 import pytest
 from conftest import Admin, MakeToken
 from livekit import rtc
-from livekit_server import Server
 from numpy.typing import NDArray
-from sound import (
+from support import peers
+from support.audio import (
     DEADLINE,
     LOUD,
     Heard,
@@ -32,6 +31,7 @@ from sound import (
     say,
     tone,
 )
+from support.livekit_server import Server
 
 from beluga_livekit import (
     AudioFrame,

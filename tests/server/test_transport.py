@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 from conftest import MakeToken
-from livekit_server import Server
-from sound import hear, measure, samples_of, tone
+from support.audio import hear, measure, samples_of, tone
+from support.livekit_server import Server
 
 from beluga_livekit import AudioFrame, ConfigError, LiveKitSession, open_loopback, transport
 from beluga_livekit.pcm import PcmReceiveStream, PcmSendStream

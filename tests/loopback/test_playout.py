@@ -14,11 +14,22 @@ import anyio.lowlevel
 import attrs
 import numpy as np
 import pytest
-from checkpoints import cancel_everywhere
 from conftest import Admin, MakeToken, own_tasks
-from livekit_server import Server
 from numpy.typing import NDArray
-from sound import DEADLINE, Recording, calm, cut, hear, measure, recorded, samples_of, say, tone
+from support.audio import (
+    DEADLINE,
+    Recording,
+    calm,
+    cut,
+    hear,
+    measure,
+    recorded,
+    samples_of,
+    say,
+    tone,
+)
+from support.cancellation import cancel_everywhere
+from support.livekit_server import Server
 
 from beluga_livekit import (
     AudioFrame,

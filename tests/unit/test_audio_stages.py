@@ -10,7 +10,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sound import decibels, measure, tone
+from support.audio import decibels, measure, tone
 
 from beluga_livekit import ConfigError
 from beluga_livekit.audio import ChannelMixer, Converter, Resampler

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import peers
 import pytest
 from conftest import MakeToken
-from gathering import until
-from livekit_server import Server
-from sound import DEADLINE, hear, measure, samples_of, tone
+from support import peers
+from support.audio import DEADLINE, hear, measure, samples_of, tone
+from support.livekit_server import Server
+from support.rooms import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]  # see test_room.py
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = [
     (section.splitlines()[0] + " " * number, code)  # a section may have several

