@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 from latency import mint
 from livekit import rtc
-from livekit_server import Server, serve
 from numpy.typing import NDArray
+from support.livekit_server import Server, serve
 
 from beluga_livekit import open_livekit
 

@@ -15,7 +15,7 @@ import sys
 
 import latency
 from latency import PERIOD, RATE, Trip
-from livekit_server import Server, serve
+from support.livekit_server import Server, serve
 
 SECONDS = PERIOD / RATE  # from one burst to the next
 WITHIN = 40.0  # ms: as near to the delay before as it has to come back

@@ -29,8 +29,8 @@ import attrs
 import numpy as np
 from latency import mint
 from livekit import rtc
-from livekit_server import Server, serve
 from numpy.typing import NDArray
+from support.livekit_server import Server, serve
 
 from beluga_livekit import AudioFrame, LiveKitSession, open_livekit, open_loopback
 
