@@ -77,7 +77,7 @@ class SessionRunner:
     def disconnected(self) -> DisconnectedError:
         reason = self.reason or DisconnectReason.UNKNOWN
         error = DisconnectedError(f"livekit: disconnected: {self._reason_text()}", reason=reason)
-        error.origin = self
+        error._origin = self  # noqa: SLF001
         return error
 
     async def start(self) -> None:
@@ -101,7 +101,7 @@ class SessionRunner:
             try:
                 await self._join()
             finally:
-                self.readers.rx.queue.rx.close()
+                self.readers.rx.buffer.rx.close()
                 self.pump.tx.close()
 
     async def _play_out(self) -> None:

@@ -91,7 +91,7 @@ def _is_own(error: BaseException, runner: SessionRunner) -> bool:
     """Whether this is the session's own DisconnectedError, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return all(_is_own(inner, runner) for inner in error.exceptions)
-    return isinstance(error, DisconnectedError) and error.origin is runner
+    return isinstance(error, DisconnectedError) and error._origin is runner  # noqa: SLF001
 
 
 def open_livekit(

@@ -15,7 +15,7 @@ from ._lifecycle import CLOSED, SessionRunner
 from ._options import ParticipantKeywords, ReceiveKeywords, check_names
 from ._playout import Playout
 from ._receive.participant_streams import ParticipantStream, serve_participants
-from ._room.dtmf import GAP, codes_of
+from ._room.dtmf import KEY_INTERVAL, dtmf_codes
 from ._room.events import RoomEvent
 from ._room.participants import Participant, ParticipantFilter, check_filter, is_selected
 from ._sdk import rtc
@@ -70,7 +70,7 @@ class LiveKitSession(
     _runner: SessionRunner
 
     def __new__(cls, runner: SessionRunner) -> LiveKitSession:
-        self = super().__new__(cls, (runner.readers.rx.queue.rx, runner.pump.tx))
+        self = super().__new__(cls, (runner.readers.rx.buffer.rx, runner.pump.tx))
         self._runner = runner
         return self
 
@@ -123,15 +123,15 @@ class LiveKitSession(
         return self._runner.room_state.me or Participant("", is_self=True)
 
     def statistics(self) -> SessionStatistics:
-        rx, pump = self._runner.readers.rx, self._runner.pump
+        rx, pump = self._runner.readers.rx.statistics(), self._runner.pump
         return SessionStatistics(
-            frames_received=rx.frames_received,
-            seconds_received=rx.seconds_received,
-            frames_dropped=rx.queue.frames_dropped,
-            seconds_dropped=rx.queue.seconds_dropped,
-            seconds_trimmed=rx.queue.seconds_trimmed,
-            seconds_buffered=rx.queue.seconds_buffered,
-            receive_delay=rx.queue.delay,
+            frames_received=rx.frames,
+            seconds_received=rx.seconds,
+            frames_dropped=rx.frames_dropped,
+            seconds_dropped=rx.seconds_dropped,
+            seconds_trimmed=rx.seconds_trimmed,
+            seconds_buffered=rx.seconds_buffered,
+            receive_delay=rx.delay,
             seconds_sent=pump.seconds_sent,
             seconds_trimmed_sending=pump.seconds_trimmed,
             seconds_queued=pump.seconds_queued,
@@ -159,8 +159,8 @@ class LiveKitSession(
             How much of it was played: of what an agent was saying, what its user has heard.
 
         Raises:
-            ConfigError: A format out of range; bytes without a `sample_rate`, or that end within a
-                sample.
+            ConfigError: A format out of range; bytes without a `sample_rate`.
+            ValueError: The bytes end within a sample.
             TypeError: The source is, or gives, something else.
             anyio.ClosedResourceError: The session, or tx, is closed, or may not send.
             DisconnectedError: The session ended before everything was played.
@@ -224,10 +224,10 @@ class LiveKitSession(
             anyio.ClosedResourceError: The session is closed.
             DisconnectedError: It has ended.
         """
-        codes = codes_of(digits)
+        codes = dtmf_codes(digits)
         for number, (code, digit) in enumerate(codes):
             if number:
-                await anyio.sleep(GAP)
+                await anyio.sleep(KEY_INTERVAL)
             self._check_connected()
             await self._runner.link.press(code, digit)
 
@@ -266,7 +266,7 @@ class LiveKitSession(
         """
         self._check_open()
         options = self._runner.options.evolve(**keywords)
-        return self._runner.readers.listen(options, "what listen() gave").queue.rx
+        return self._runner.readers.listen(options, "what listen() gave").buffer.rx
 
     async def for_each_participant(
         self,

@@ -105,7 +105,7 @@ class LoopbackConnection:
 
     async def join(self, readers: TrackReaders, pump: SendPump) -> None:
         self.readers, self.pump = readers, pump
-        self._log.concerns(self.participant.identity, self._hub.name)
+        self._log.bind(self.participant.identity, self._hub.name)
         if self.receives_only:
             pump.stop()
         else:

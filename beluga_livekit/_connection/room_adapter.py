@@ -163,7 +163,7 @@ class RoomAdapter:
 
     def _on_joined(self, participant: Any) -> None:
         is_self = participant is self.room.local_participant
-        self._roster.enter(rtc.describe(participant, is_self=is_self))
+        self._roster.enter(rtc.participant_of(participant, is_self=is_self))
 
     def _on_left(self, participant: Any) -> None:
         for sid in participant.track_publications:
@@ -286,7 +286,7 @@ class RoomAdapter:
             self._pump.gate.release()
 
     def _on_disconnected(self, reason: Any) -> None:
-        self._end(rtc.reason_of(reason))
+        self._end(rtc.disconnect_reason(reason))
 
     def _end(self, reason: DisconnectReason | None) -> None:
         if not self.ended.is_set():
@@ -302,7 +302,7 @@ class RoomAdapter:
         if self._late is not None:
             self._late.cancel()
         loop = asyncio.get_running_loop()
-        if rtc.is_over(state):
+        if rtc.is_disconnected(state):
             self._late = loop.call_later(LATE, self._end, None)
-        elif not rtc.is_away(state):
+        elif not rtc.is_reconnecting(state):
             self._late = loop.call_later(LATE, self._on_reconnected)

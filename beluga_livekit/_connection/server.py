@@ -116,7 +116,7 @@ class ServerConnection:
             await self._join()
         except DisconnectedError as error:
             raise ConnectError(
-                f"livekit: cannot join {display_url(self._url)}: {error.reason}",
+                f"livekit: joining {display_url(self._url)} failed: {error.reason}",
                 retryable=error.reason.is_retryable,
             ) from None
         self._room_name = self.room.name
@@ -135,7 +135,7 @@ class ServerConnection:
         self._current.apply_mute()
 
     async def press(self, code: int, digit: str) -> None:
-        await rtc.press(self.room, code, digit)
+        await rtc.send_dtmf(self.room, code, digit)
 
     async def leave(self) -> None:
         if self._wiring is not None:
@@ -158,7 +158,7 @@ class ServerConnection:
         with anyio.move_on_after(timeout) as scope:
             token = self._token if isinstance(self._token, str) else await _fresh(self._token)
             grants = read_token(token, room=self._room_name)
-            self._log.concerns(grants.identity, grants.room)
+            self._log.bind(grants.identity, grants.room)
             room = rtc.new_room()
             adapter = RoomAdapter(
                 room, self._readers_of_session, self._pump, self._options, self._log
@@ -175,7 +175,7 @@ class ServerConnection:
                 await adapter.unpublish()
         if scope.cancelled_caught:
             raise ConnectError(
-                f"livekit: cannot join {display_url(self._url)}: no answer within {timeout:g} s"
+                f"livekit: joining {display_url(self._url)} failed: no answer within {timeout:g} s"
             )
 
     async def _enter(self, adapter: RoomAdapter, token: str, grants: Grants) -> None:
@@ -258,7 +258,7 @@ class AttachedConnection:
         self._pump = pump
         if not self.room.isconnected():
             raise ConnectError("livekit: the room to attach to is not connected", retryable=False)
-        self._log.concerns(self.room.local_participant.identity, self.room.name)
+        self._log.bind(self.room.local_participant.identity, self.room.name)
         adapter = self._wiring = RoomAdapter(
             self.room, readers, pump, self._options, self._log, patience=OWNERS_PATIENCE
         )
@@ -293,7 +293,7 @@ class AttachedConnection:
             self._wiring.apply_mute()
 
     async def press(self, code: int, digit: str) -> None:
-        await rtc.press(self.room, code, digit)
+        await rtc.send_dtmf(self.room, code, digit)
 
     async def leave(self) -> None:
         if self._wiring is None:

@@ -31,7 +31,7 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
     def __init__(
         self, listener: ReceivePipeline, participant: Participant, source: TrackSource
     ) -> None:
-        self._rx = listener.queue.rx
+        self._rx = listener.buffer.rx
         self.participant = participant
         self.source = source
 

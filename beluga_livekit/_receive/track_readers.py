@@ -105,7 +105,7 @@ class TrackReaders:
 
     def update(self) -> None:
         """Subscribes to, and reads, what is wanted now, and nothing else."""
-        for listener in [each for each in self._listeners if not each.is_wanted]:
+        for listener in [each for each in self._listeners if not each.is_open]:
             listener.close()
             self._listeners.remove(listener)
         for identity in self._introduced.keys() - self.room_state.participants.keys():
@@ -118,11 +118,11 @@ class TrackReaders:
         for sid, listeners in wanted.items():
             if self.room_state.tracks[sid].audio is not None:
                 for listener in listeners:
-                    reading[sid, listener.wire_ms].append(listener)
+                    reading[sid, listener.frame_ms].append(listener)
         for key, reader in list(self._readers.items()):
             for listener in reader.listeners:
                 if listener not in reading.get(key, ()):
-                    listener.lose(key[0])
+                    listener.remove(key[0])
             reader.listeners = reading.get(key, [])
             if not reader.listeners:
                 reader.stopped.cancel()
@@ -158,7 +158,7 @@ class TrackReaders:
         except Exception:  # noqa: BLE001 - one bad track must not take the others' sound away
             self._log.exception("track %s of %r could not be read", track.sid, track.participant)
         for listener in reader.listeners:  # there are some only if it has ended by itself
-            listener.lose(track.sid)
+            listener.remove(track.sid)
 
     async def _hear(
         self, reader: _Reader, track: Track, wire_frames: AsyncIterator[Samples]
@@ -172,9 +172,9 @@ class TrackReaders:
                 held_up = time.monotonic() - now
             introduced = True
             for listener in reader.listeners:
-                listener.hear(track, samples, now, apart=held_up > 0)
+                listener.push(track, samples, now, separate=held_up > 0)
             held_up -= len(samples) / WIRE_RATE
-            if not all(listener.is_wanted for listener in reader.listeners):
+            if not all(listener.is_open for listener in reader.listeners):
                 self.update()
 
     async def _introduce(self, preconnect: PreconnectAudio, track: Track) -> None:
@@ -184,10 +184,10 @@ class TrackReaders:
             return
         given = self._introduced[track.participant] = anyio.Event()
         try:
-            sound = await preconnect.sound_of(track.sid, track.participant)
+            sound = await preconnect.audio_of(track.sid, track.participant)
             for (sid, _), reader in self._readers.items():
                 for listener in reader.listeners if sid == track.sid else ():
                     for samples in sound:
-                        listener.hear(track, samples, time.monotonic(), apart=True)
+                        listener.push(track, samples, time.monotonic(), separate=True)
         finally:
             given.set()

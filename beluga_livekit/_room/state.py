@@ -105,7 +105,7 @@ class RoomState:
         if self._reason is not None:
             queue = EventStream([Disconnected(self._reason)])
             queue.close()
-            return queue.reader
+            return queue.rx
         there: list[RoomEvent] = [Reconnecting()] if self.is_interrupted else []
         there += [ParticipantJoined(participant) for participant in self.participants.values()]
         for track in self.tracks.values():
@@ -116,7 +116,7 @@ class RoomState:
             there.append(TrackMuted(self.me, TrackSource.MICROPHONE, self._muted))
         queue = EventStream(there)
         self._queues.append(queue)
-        return queue.reader
+        return queue.rx
 
     def enter(self, participant: Participant) -> None:
         """Somebody is here, or is not as before."""
