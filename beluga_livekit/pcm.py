@@ -54,7 +54,7 @@ class PcmSendStream(ByteSendStream):
         """Closes this stream and `tx`.
 
         Raises:
-            ConfigError: The last sample was cut short.
+            ValueError: The last sample is incomplete.
         """
         if self._closed:
             return

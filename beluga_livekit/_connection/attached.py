@@ -48,7 +48,7 @@ class AttachedConnection(Connection):
             raise ConnectError(
                 "livekit: attaching failed: the room is not connected", retryable=False
             )
-        self._log.set_context(self._room.local_participant.identity, self._room.name)
+        self._log.bind(self._room.local_participant.identity, self._room.name)
         adapter = self._adapter = RoomAdapter(
             self._room, self._parts, self._microphone, owner_grace=OWNER_GRACE
         )

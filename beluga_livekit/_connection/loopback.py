@@ -98,7 +98,7 @@ class LoopbackConnection(Connection):
         self.is_echo = echo
         self._hub = hub
         self._audio: rtc.LocalTrack | None = None
-        self._num_channels = rtc.published_channels(options.num_channels)
+        self._num_channels = rtc.wire_channels(options.num_channels)
         self._reason: DisconnectReason | None = None
         self._ended = anyio.Event()
 
@@ -112,7 +112,7 @@ class LoopbackConnection(Connection):
         return self._room_state
 
     async def join(self) -> None:
-        self._log.set_context(self.participant.identity, self._hub.name)
+        self._log.bind(self.participant.identity, self._hub.name)
         if self.receives_only:
             self._pump.cancel()
         else:

@@ -125,7 +125,7 @@ class ServerConnection(Connection):
         with anyio.move_on_after(timeout):
             token = self._token if isinstance(self._token, str) else await _fresh(self._token)
             grants = read_token(token, room=self._room_name)
-            self._log.set_context(grants.identity, grants.room)
+            self._log.bind(grants.identity, grants.room)
             previous = self._adapter
             adapter = RoomAdapter(rtc.new_room(), self._parts, self._microphone)
             try:

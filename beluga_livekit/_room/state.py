@@ -104,7 +104,7 @@ class RoomState:
         if self.disconnect_reason is not None:
             stream = EventStream([Disconnected(self.disconnect_reason)])
             stream.close()
-            return stream.reader
+            return stream.rx
         events: list[RoomEvent] = [Reconnecting()] if self.is_reconnecting else []
         events += [ParticipantJoined(participant) for participant in self.participants.values()]
         for track in self.tracks.values():
@@ -115,7 +115,7 @@ class RoomState:
             events.append(self._local_track_event(TrackMuted, self._muted_sid))
         stream = EventStream(events)
         self._streams.append(stream)
-        return stream.reader
+        return stream.rx
 
     def update_participant(self, participant: Participant) -> None:
         """Add a participant, or update one that is present."""

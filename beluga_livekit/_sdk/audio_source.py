@@ -113,7 +113,13 @@ class AudioSource:
         frame = rtc.AudioFrame(
             samples.tobytes(), source.sample_rate, source.num_channels, len(samples)
         )
+        self._error = f"no answer within {CAPTURE_TIMEOUT:g} s"
         # Shielded: a cancelled capture is played all the same, and the next one fails.
         with anyio.move_on_after(CAPTURE_TIMEOUT, shield=True):
-            await source.capture_frame(frame)
+            try:
+                await source.capture_frame(frame)
+            except Exception as error:  # noqa: BLE001 - the SDK raises a bare Exception
+                self._error = str(error)
+            else:
+                self._error = ""
         self.answered_at = time.perf_counter()

@@ -34,8 +34,8 @@ async def frames_of(
     """Gives the frames of a source, and closes the source, whatever happens.
 
     Raises:
-        ConfigError: A format out of range; bytes without a `sample_rate`, or that end within a
-            sample.
+        ConfigError: A format out of range; bytes without a `sample_rate`.
+        ValueError: The bytes end within a sample.
         TypeError: Neither frames nor bytes.
     """
     whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)

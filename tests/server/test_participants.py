@@ -733,7 +733,7 @@ async def test_a_recording_that_is_no_use_holds_nobody_up(
         await peer.say(tone(440, 1.0, 48000))
         await until(lambda: loud_of(heard, "peer") > 0.9)
     assert level_of(samples_of(heard.frames), 700) < 0.01
-    assert "pre-connect sound" in caplog.text
+    assert "pre-connect audio" in caplog.text
 
 
 @pytest.mark.parametrize(("gathering", "people", "seconds"), [

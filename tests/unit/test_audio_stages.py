@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from support.audio import decibels, measure, tone
 
 from beluga_livekit import ConfigError
 from beluga_livekit.audio import ChannelMixer, Converter, Resampler
-from beluga_livekit.audio.framing import Framer
+from beluga_livekit.audio.framing import Framer, PcmDecoder
 from beluga_livekit.audio.resampler import _Plan
 
 RATES = [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000]
@@ -291,3 +292,19 @@ def test_a_framer_cuts_to_size(lengths: list[int], size: int, channels: int) -> 
     out = np.concatenate([*frames, sound[:0]])
     assert np.array_equal(out[: len(sound)], sound)
     assert not out[len(sound) :].any()
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 3))
+def test_pcm_decoder_does_not_depend_on_chunks(data: bytes, cuts: list[int], channels: int) -> None:
+    decoder = PcmDecoder(16000, channels)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    chunks = [data[start:end] for start, end in itertools.pairwise(edges)]
+    frames = [frame for chunk in chunks if (frame := decoder.push(chunk)) is not None]
+    whole = len(data) // (2 * channels) * 2 * channels
+    assert b"".join(frame.data for frame in frames) == data[:whole]
+    if whole == len(data):
+        decoder.finish()
+        return
+    with pytest.raises(ValueError, match="ended within a sample") as caught:
+        decoder.finish()
+    assert not isinstance(caught.value, ConfigError)  # it is the data, and no argument

@@ -163,7 +163,7 @@ async def test_a_reader_that_is_gone_is_told_nothing(room_state: RoomState) -> N
 async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many(bursts: list[int]) -> None:
     queue = EventStream([])
     number = read = 0
-    with queue.reader as reader:
+    with queue.rx as reader:
         for burst in bursts:
             for _ in range(burst):
                 queue.put(DtmfReceived(None, str(number)))
