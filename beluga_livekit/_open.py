@@ -26,10 +26,15 @@ class SessionContextManager(AbstractAsyncContextManager[LiveKitSession, bool]):
     """What `open_livekit` returns: `async with` it, once."""
 
     def __init__(
-        self, make_connection: Callable[[SessionLog], Connection], options: SessionOptions
+        self,
+        make_connection: Callable[[SessionLog], Connection],
+        options: SessionOptions,
+        *,
+        absorb: bool = True,
     ) -> None:
         self._make_connection = make_connection
         self._options = options
+        self._absorb = absorb
         self._entered = False
 
     async def __aenter__(self) -> LiveKitSession:
@@ -58,7 +63,7 @@ class SessionContextManager(AbstractAsyncContextManager[LiveKitSession, bool]):
         traceback: TracebackType | None,
     ) -> bool:
         await self._runner.leave(play_out=error is None)
-        absorbed = _verdict(self._runner, error)
+        absorbed = _verdict(self._runner, error) and self._absorb
         if absorbed:  # what comes after it in the block has not been run
             self._runner.log.info("the block was left by: %s", error)
         return absorbed
