@@ -38,7 +38,11 @@ async def test_the_fixture_is_a_room(loopback_room: LoopbackRoom) -> None:
 @pytest.fixture
 def deleted_rooms(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LoopbackRoom]]:
     deleted: list[LoopbackRoom] = []
-    monkeypatch.setattr(LoopbackRoom, "delete", lambda room: deleted.append(room))
+
+    def delete(room: LoopbackRoom) -> None:
+        deleted.append(room)
+
+    monkeypatch.setattr(LoopbackRoom, "delete", delete)
     yield deleted
     assert len(deleted) == 1
 
