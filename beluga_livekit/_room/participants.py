@@ -17,6 +17,7 @@ __all__ = [
     "Participant",
     "ParticipantFilter",
     "ParticipantKind",
+    "ParticipantKindName",
     "ParticipantKinds",
     "TrackSource",
     "TrackSources",
@@ -89,11 +90,11 @@ class Participant:
 ParticipantFilter = str | Collection[str] | Callable[[Participant], bool] | None
 """An identity, several, a predicate, or None for no condition."""
 
-_Kind = (
+ParticipantKindName = (
     ParticipantKind
     | Literal["standard", "ingress", "egress", "sip", "agent", "connector", "bridge"]
 )
-ParticipantKinds = _Kind | Iterable[_Kind]
+ParticipantKinds = ParticipantKindName | Iterable[ParticipantKindName]
 """A kind, or several; `ParticipantKind` itself is all of them."""
 
 _Source = TrackSource | Literal["microphone", "screen_share_audio"]

@@ -151,7 +151,7 @@ async def test_pcm_comes_in_chunks_of_any_size(session: LiveKitSession) -> None:
 async def test_pcm_that_ends_within_a_sample_is_an_error(session: LiveKitSession) -> None:
     out = PcmSendStream(session.tx.clone(), num_channels=2)
     await out.send(b"abc")
-    with pytest.raises(ConfigError, match="3 of 4 bytes"):
+    with pytest.raises(ValueError, match="3 of 4 bytes"):
         await out.aclose()
     await out.aclose()
     with pytest.raises(anyio.ClosedResourceError):

@@ -88,13 +88,13 @@ class ServerGathering:
 
 class LoopbackGathering:
     def __init__(self) -> None:
-        self._room = LoopbackRoom()
+        self._room = LoopbackRoom(absorb=True)
 
     def open(
         self,
         identity: str,
         *,
-        kind: str = "standard",
+        kind: Any = "standard",
         attributes: dict[str, str] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[LiveKitSession]:
@@ -110,7 +110,7 @@ class LoopbackGathering:
             yield speak_up
 
     async def change(self, identity: str, attributes: dict[str, str]) -> None:
-        self._room.change(identity, attributes=attributes)
+        self._room.update(identity, attributes=attributes)
 
     async def mute(self, identity: str) -> None:
         self._room.mute(identity)
