@@ -1,20 +1,23 @@
-"""How a process ends, or goes on, after a join that was given up."""
+"""Processes: their exit codes and lives after cancelled joins."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from conftest import Admin, MakeToken
-from support import peers
 from support.livekit_server import Server
+from support.room_admin import RoomAdmin
+from support.tokens import TokenFactory
+from support.unresponsive_server import run_unresponsive_server
 
-pytestmark = [pytest.mark.anyio, pytest.mark.fault]
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
-GIVES_UP = """
+JOIN_AND_EXIT = """
 import sys, anyio
 from beluga_livekit import open_livekit
 
@@ -27,9 +30,10 @@ anyio.run(main, *sys.argv[1:])
 sys.exit(7)
 """
 
+
 # Cancelled in each way that there is; then it waits for as long as the SDK takes to kill a process
 # in which nobody has answered the result of a connect (15 s), twice over.
-LIVES_ON = """
+CANCEL_JOINS = """
 import asyncio, json, os, signal, sys, threading, time, warnings
 import anyio
 from beluga_livekit import open_livekit
@@ -76,10 +80,11 @@ print(threading.active_count(), flush=True)
 
 
 @pytest.mark.parametrize("milliseconds", [5, 10, 20, 30, 40, 60, 80, 120])
-async def test_who_exits_while_joining_leaves_nobody_behind(
-    server: Server, token: MakeToken, admin: Admin, milliseconds: int
+async def test_exit_while_joining_leaves_no_participant(
+    server: Server, token: TokenFactory, admin: RoomAdmin, milliseconds: int
 ) -> None:
-    command = [sys.executable, "-c", GIVES_UP, server.url, token("bot"), str(milliseconds)]
+    """Contract: a process that exits during a join keeps its exit code and leaves the room."""
+    command = [sys.executable, "-c", JOIN_AND_EXIT, server.url, token("bot"), str(milliseconds)]
     done = await anyio.run_process(command, check=False)
     assert done.returncode == 7, done.stderr.decode()
     # Nothing left to land after this; left alone, the server takes 20 s to notice.
@@ -89,11 +94,12 @@ async def test_who_exits_while_joining_leaves_nobody_behind(
             await anyio.sleep(0.1)
 
 
-async def test_a_process_survives_the_joins_that_it_gave_up(token: MakeToken) -> None:
+async def test_process_survives_cancelled_joins(token: TokenFactory) -> None:
+    """SDK quirk: an unanswered connect kills the process after 15 s; waited for twice as long."""
     async with (
-        peers.black_hole() as url,
+        run_unresponsive_server() as url,
         await anyio.open_process(
-            [sys.executable, "-c", LIVES_ON, url, token("bot")], stderr=None
+            [sys.executable, "-c", CANCEL_JOINS, url, token("bot")], stderr=None
         ) as process,
     ):
         assert process.stdout is not None
@@ -107,3 +113,25 @@ async def test_a_process_survives_the_joins_that_it_gave_up(token: MakeToken) ->
     assert max(json.loads(took).values()) < 5  # of the 60 s that it might take
     assert time.monotonic() - start > 30
     assert int(threads) == 1
+
+
+@pytest.mark.faults
+def test_exit_code_is_kept_with_native_streams_open() -> None:
+    """SDK quirk: the SDK aborts one in fifteen exits with open streams; many runs show the fix."""
+    code = (
+        "import asyncio, sys\n"
+        "from beluga_livekit._sdk import audio_source, rtc as _rtc\n"
+        "async def main():\n"
+        "    track = _rtc.local_track(audio_source.AudioSource(48000, 1, 100).rtc)\n"
+        "    streams = [_rtc.rtc.AudioStream(track) for _ in range(8)]\n"
+        "    await anext(streams[0])\n"
+        "    sys.exit(7)\n"
+        "asyncio.run(main())\n"
+    )
+
+    def run(_: int) -> int:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode
+
+    with ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(run, range(24))) == {7}
