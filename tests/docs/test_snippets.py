@@ -13,6 +13,7 @@ import anyio
 import pytest
 from support.audio import measure, receive_until_silent, samples_of, tone
 from support.livekit_server import Server
+from support.marks import measures_network_audio
 from support.raw_participant import join_raw
 from support.tokens import TokenFactory
 from support.waiting import DEADLINE, wait_for
@@ -26,7 +27,7 @@ README = (ROOT / "README.md").read_text()
 
 
 SNIPPETS = [
-    (section.splitlines()[0] + " " * number, code)  # a section may have several
+    (section.splitlines()[0] + " " * number, code)  # A section may have several.
     for section in re.split(r"^## ", README, flags=re.M)[1:]
     for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", section, re.M | re.S))
 ]
@@ -60,12 +61,12 @@ async def test_snippet_runs_without_server(title: str) -> None:
 )
 async def test_snippet_runs_in_room(server: Server, token: TokenFactory, title: str) -> None:
     """Contract: snippets with a URL run as printed."""
-    over = anyio.Event()
+    finished = anyio.Event()
 
     async def run() -> None:
         with anyio.fail_after(DEADLINE):
             await main_of(dict(SNIPPETS)[title])(server.url, token("bot", room="voice-room"))
-        over.set()
+        finished.set()
 
     async with (
         anyio.create_task_group() as tasks,
@@ -73,15 +74,16 @@ async def test_snippet_runs_in_room(server: Server, token: TokenFactory, title: 
     ):
         await peer.publish()
         tasks.start_soon(run)
-        if title == "Everyone in the room":  # which is over when nobody is there any more
+        if title == "Everyone in the room":  # It ends when all participants have left.
             await wait_for(lambda: peer.room.remote_participants)
-            await anyio.sleep(0.5)
+            await anyio.sleep(0.5)  # The snippet runs meanwhile.
         else:
-            await over.wait()
+            await finished.wait()
 
 
 @pytest.mark.slow_audio
 @pytest.mark.parametrize("source", ["README", "examples/echo.py"])
+@measures_network_audio
 async def test_echo_example_returns_audio(
     server: Server, token: TokenFactory, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,18 +12,18 @@ from livekit import rtc
 from support.audio import frames_of_tone, receive_until_silent, send_frames, tone
 from support.livekit_server import Server
 from support.raw_participant import join_raw, subscribed_sids
-from support.tokens import TokenFactory
-from support.waiting import DEADLINE
+from support.tokens import TokenFactory, mint_token
+from support.waiting import wait_for
 
 from beluga_livekit import ConnectError, open_livekit
 from beluga_livekit._receive.track_readers import MAX_TRACKS
 
 pytestmark = pytest.mark.anyio
 
-NASTY = "ben\r\n\x00\x1b[31m%s%n{}\u202e\U0001f40b'\"" + "x" * 200
+UNUSUAL_NAME = "ben\r\n\x00\x1b[31m%s%n{}\u202e\U0001f40b'\"" + "x" * 200
 
 
-async def come_and_go(room: rtc.Room, track: rtc.LocalAudioTrack) -> None:
+async def publish_and_unpublish(room: rtc.Room, track: rtc.LocalAudioTrack) -> None:
     publication = await room.local_participant.publish_track(track)
     await room.local_participant.unpublish_track(publication.sid)
 
@@ -32,18 +32,18 @@ async def come_and_go(room: rtc.Room, track: rtc.LocalAudioTrack) -> None:
 async def test_unusual_names_and_large_metadata_are_harmless(
     server: Server, room_name: str, token: TokenFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Contract: names of any characters and 64 KiB of metadata arrive, and log lines stay printable."""
+    """Contract: any characters in a name and 64 KiB of metadata arrive; the log stays printable."""
     caplog.set_level(logging.INFO, "beluga_livekit")
     metadata = json.dumps({"\x00\r\n\x1b": "\u202e" * 10_000}, ensure_ascii=False) + "\x07" * 20_000
-    nasty = claims(server, room_name, NASTY, metadata)
+    unusual = mint_token(server, room_name, UNUSUAL_NAME, name=UNUSUAL_NAME, metadata=metadata)
     async with (
         open_livekit(server.url, token("bot")) as bot,
-        open_livekit(server.url, nasty) as ben,
+        open_livekit(server.url, unusual) as ben,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(send_frames, ben.tx, frames_of_tone(440, 0.5, 16000))
         frames = await receive_until_silent(bot.rx)
-        assert {frame.participant for frame in frames} - {None} == {NASTY}
+        assert {frame.participant for frame in frames} - {None} == {UNUSUAL_NAME}
         assert ben.room.local_participant.metadata == metadata
     ours = [record.getMessage() for record in caplog.records if record.name == "beluga_livekit"]
     assert len(ours) >= 4
@@ -56,7 +56,7 @@ async def test_oversized_token_is_rejected_briefly(
     server: Server, room_name: str, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Contract: errors stay short and never show the token."""
-    huge = claims(server, room_name, "x" * size, "y" * size)
+    huge = mint_token(server, room_name, "x" * size, name="x" * size, metadata="y" * size)
     with pytest.raises(ConnectError) as caught:
         async with open_livekit(server.url, huge):
             pass
@@ -77,7 +77,7 @@ async def test_url_credentials_are_not_logged(
             async with open_livekit(url, token("bot")):
                 pass
         except ConnectError as error:
-            assert "pass-phrase" not in str(error)  # noqa: PT017 - one of them may well be joined
+            assert "pass-phrase" not in str(error)  # noqa: PT017 - one of them may be joined
     assert "pass-phrase" not in caplog.text
     assert "eyJ" not in caplog.text
 
@@ -100,15 +100,13 @@ async def test_many_tracks_published_and_unpublished_at_once_leak_nothing(
             async with anyio.create_task_group() as tasks:
                 for number in range(25):
                     track = rtc.LocalAudioTrack.create_audio_track(f"{number}", source)
-                    tasks.start_soon(come_and_go, ben.room, track)
+                    tasks.start_soon(publish_and_unpublish, ben.room, track)
         await ben.publish()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ben.play, tone(440, 1.0, 48000))
             await receive_until_silent(rx)
         await ben.unpublish()
-        with anyio.fail_after(DEADLINE):
-            while len(asyncio.all_tasks()) > before:
-                await anyio.sleep(0.05)
+        await wait_for(lambda: len(asyncio.all_tasks()) <= before)
         await source.aclose()
 
 
@@ -124,14 +122,11 @@ async def test_tracks_per_participant_are_limited(server: Server, token: TokenFa
         for number in range(MAX_TRACKS + 3):
             track = rtc.LocalAudioTrack.create_audio_track(f"{number}", source)
             await ben.room.local_participant.publish_track(track)
-        with anyio.fail_after(DEADLINE):
-            while len(subscribed_sids(bot.room)) < MAX_TRACKS:
-                await anyio.sleep(0.02)
-        await anyio.sleep(0.5)  # for what might come
+        await wait_for(lambda: len(subscribed_sids(bot.room)) >= MAX_TRACKS)
+        await anyio.sleep(0.5)  # Further tracks would be subscribed now.
         first = subscribed_sids(bot.room)
         assert len(first) == MAX_TRACKS
         await ben.room.local_participant.unpublish_track(first.pop())
-        with anyio.fail_after(DEADLINE):
-            while not (now := subscribed_sids(bot.room)) - first or len(now) < MAX_TRACKS:
-                await anyio.sleep(0.02)
+        await wait_for(lambda: subscribed_sids(bot.room) - first)
+        await wait_for(lambda: len(subscribed_sids(bot.room)) >= MAX_TRACKS)
         await source.aclose()

@@ -22,8 +22,14 @@ from support.audio import (
     send_frames,
     tone,
 )
-from support.conversation import GIVES_UP, RECEIVED_AGAIN, conversation, leave_room
+from support.conversation import (
+    RESUME_LIMIT,
+    SDK_RECONNECT_LIMIT,
+    conversation,
+    request_server_leave,
+)
 from support.livekit_server import OwnServer, Server
+from support.marks import measures_network_audio
 from support.room_admin import RoomAdmin
 from support.tokens import TokenFactory, mint_token
 from support.waiting import DEADLINE
@@ -42,6 +48,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 
 @pytest.mark.parametrize("seconds", [45, 1, 10])
+@measures_network_audio
 async def test_conversation_survives_killed_server(
     own_server: OwnServer, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -52,24 +59,25 @@ async def test_conversation_survives_killed_server(
         own_server.kill()
         await anyio.sleep(seconds)
         await anyio.to_thread.run_sync(own_server.start)
-        await both.goes_on(time.monotonic(), RECEIVED_AGAIN)
-        rejoined = seconds > GIVES_UP
+        await both.wait_until_audio_flows(time.monotonic(), RESUME_LIMIT)
+        rejoined = seconds > SDK_RECONNECT_LIMIT
         for session, room in zip(both.sessions, rooms, strict=True):
             assert (session.room is not room) is rejoined
             assert session.disconnect_reason is None
     assert "'ann' in 'room': connection lost, reconnecting" in caplog.text
-    kinds = [type(event) for event in both.events]
+    kinds = [type(event) for event in both.recorder.events]
     assert kinds.count(Reconnecting) == 1
     assert kinds.count(Rejoined if rejoined else Reconnected) == 1
     assert ParticipantLeft not in kinds
     assert TrackPublished in kinds[kinds.index(Reconnecting) :]
-    if rejoined:  # a room that is new; the SDK's own reconnect may find tracks before it says so
+    if rejoined:  # The SDK's own reconnect may report tracks before its end.
         assert TrackPublished not in kinds[kinds.index(Reconnecting) : kinds.index(Rejoined)]
     how = "rejoined" if rejoined else "reconnected"
     assert f"'ann' in 'room': {how} after " in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["SIMULATE_FULL_RECONNECT", "SIMULATE_SERVER_LEAVE"])
+@measures_network_audio
 async def test_audio_sent_while_reconnecting_is_received_afterwards(
     server: Server, token: TokenFactory, kind: str
 ) -> None:
@@ -93,14 +101,15 @@ async def test_audio_sent_while_reconnecting_is_received_afterwards(
 
 
 @pytest.mark.parametrize("seconds", [20, 1, 5])
+@measures_network_audio
 async def test_conversation_survives_paused_server(own_server: OwnServer, seconds: float) -> None:
     """Contract: a server stopped for up to 20 s loses no participant."""
     async with conversation(own_server, "room") as both:
         own_server.signal(signal.SIGSTOP)
         await anyio.sleep(seconds)
         own_server.signal(signal.SIGCONT)
-        await anyio.sleep(1)  # what was under way has been heard
-        await both.goes_on(time.monotonic(), RECEIVED_AGAIN)
+        await anyio.sleep(1)  # Audio that was on its way has arrived.
+        await both.wait_until_audio_flows(time.monotonic(), RESUME_LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +123,7 @@ async def test_conversation_survives_paused_server(own_server: OwnServer, second
         "SIMULATE_SERVER_LEAVE",
     ],
 )
+@measures_network_audio
 async def test_conversation_survives_simulated_failure(
     server: Server, room_name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,22 +137,23 @@ async def test_conversation_survives_simulated_failure(
         await before.simulate_scenario(rtc.SimulateScenarioKind.Value(kind))
         with anyio.fail_after(DEADLINE):
             await gone.wait()
-        await anyio.sleep(0.5)  # what was under way has been heard
-        await both.goes_on(time.monotonic())
+        await anyio.sleep(0.5)  # Audio that was on its way has arrived.
+        await both.wait_until_audio_flows(time.monotonic())
         assert (ann.room is before) is (kind != "SIMULATE_SERVER_LEAVE")
-        assert ParticipantLeft not in map(type, both.events)
-    assert "nobody has subscribed" not in caplog.text  # each was told that the other listens
+        assert ParticipantLeft not in map(type, both.recorder.events)
+    assert "nobody has subscribed" not in caplog.text  # Each has a subscriber.
 
 
+@measures_network_audio
 async def test_conversation_survives_server_shutdown(own_server: OwnServer) -> None:
     """Contract: an orderly shutdown is survived as a crash is."""
     async with conversation(own_server, "room") as both:
-        own_server.signal(signal.SIGTERM)  # a server with participants waits for them
+        own_server.signal(signal.SIGTERM)  # The first signal waits for the participants to leave.
         own_server.signal(signal.SIGTERM)
         await anyio.sleep(1)
         own_server.kill()
         await anyio.to_thread.run_sync(own_server.start)
-        await both.goes_on(time.monotonic(), RECEIVED_AGAIN)
+        await both.wait_until_audio_flows(time.monotonic(), RESUME_LIMIT)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 50, 100, 150])
@@ -157,7 +168,7 @@ async def test_leaving_while_reconnecting_leaves_no_participant(
         await session.room.simulate_scenario(kind)
         await gone.wait()
         await anyio.sleep(milliseconds / 1000)
-    await anyio.sleep(0.5)  # for what might come; the server notices only after 17 s
+    await anyio.sleep(0.5)  # A participant would appear now; the server removes it after 17 s.
     assert await admin.identities() == set()
 
 
@@ -196,11 +207,11 @@ async def test_exit_is_quick_without_connection(own_server: OwnServer, when: str
                 session.room.on(event, lambda *_: gone.set())  # type: ignore[arg-type]
                 with anyio.fail_after(DEADLINE):
                     if when == "rejoining":
-                        await leave_room(session)
+                        await request_server_leave(session)
                         await gone.wait()
                     own_server.kill()
                     await gone.wait()
-                with anyio.move_on_after(1):  # the pump holds it, as there is no connection
+                with anyio.move_on_after(1):  # The pump holds it without a connection.
                     await session.send(AudioFrame.from_samples(tone(440, 10.0, 16000), 16000))
                 start = time.monotonic()
                 if how == "cancelled":
@@ -210,5 +221,5 @@ async def test_exit_is_quick_without_connection(own_server: OwnServer, when: str
                     1 / 0  # noqa: B018
         except ZeroDivisionError:
             assert how == "failed"
-    assert time.monotonic() - start < CLOSE_TIMEOUT  # nobody's answer was waited for
+    assert time.monotonic() - start < CLOSE_TIMEOUT  # No answer of the server was awaited.
     assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED

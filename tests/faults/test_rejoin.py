@@ -10,12 +10,18 @@ import anyio
 import pytest
 from livekit import rtc
 from support.audio import receive_until_end, tone
-from support.conversation import GIVES_UP, ReceiveMonitor, leave_room, rejoined, send_tone_forever
+from support.conversation import (
+    SDK_RECONNECT_LIMIT,
+    ReceiveMonitor,
+    request_server_leave,
+    send_tone_forever,
+    wait_until_rejoined,
+)
 from support.livekit_server import OwnServer, Server
 from support.raw_participant import join_raw, subscribed_sids
 from support.room_admin import RoomAdmin
 from support.tokens import TokenFactory, mint_token
-from support.waiting import DEADLINE
+from support.waiting import DEADLINE, wait_for
 
 from beluga_livekit import (
     AudioFrame,
@@ -33,7 +39,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 async def test_rejoin_mints_fresh_token_after_backoff(
     server: Server, room_name: str, admin: RoomAdmin
 ) -> None:
-    """Contract: each attempt mints a token, a failed one is retried, and `on_room` sees the new room."""
+    """Contract: each attempt mints a token; a failure backs off; `on_room` gets the new room."""
     asked: list[str] = []
     shown: list[rtc.Room] = []
 
@@ -45,8 +51,8 @@ async def test_rejoin_mints_fresh_token_after_backoff(
 
     async with open_livekit(server.url, token, room=room_name, on_room=shown.append) as session:
         first = session.room
-        await leave_room(session)
-        await rejoined(session, first)
+        await request_server_leave(session)
+        await wait_until_rejoined(session, first)
         assert session.disconnect_reason is None
         assert await admin.identities() == {"bot"}
     assert len(asked) == 3
@@ -63,11 +69,11 @@ async def test_rejoin_mints_fresh_token_after_backoff(
             "the token has expired",
         ),
         (
-            lambda server, room_name: tokens_of_which_second_is(server, room_name, other=True),
+            lambda server, room_name: token_source(server, room_name, other=True),
             "for room 'other', not for",
         ),
         (
-            lambda server, room_name: tokens_of_which_second_is(server, room_name, secret="x" * 32),
+            lambda server, room_name: token_source(server, room_name, secret="x" * 32),
             "refused the token: .*401",
         ),
     ],
@@ -82,18 +88,18 @@ async def test_rejoin_fails_when_token_is_rejected(
     """Contract: a token that cannot be used ends the session with both reasons."""
     with pytest.raises(DisconnectedError, match=f"server_shutdown .*rejoin: .*{message}") as caught:
         async with open_livekit(server.url, make(server, room_name)) as session:
-            await anyio.sleep(2.5)
-            await leave_room(session)
+            await anyio.sleep(2.5)  # A token with a `ttl` of 2 s expires.
+            await request_server_leave(session)
             await receive_until_end(session)
             await session.send(AudioFrame(bytes(640), 16000))
     assert caught.value.reason is DisconnectReason.SERVER_SHUTDOWN
     assert "eyJ" not in str(caught.value)
 
 
-def tokens_of_which_second_is(
+def token_source(
     server: Server, room_name: str, *, other: bool = False, secret: str = ""
 ) -> Callable[[], str]:
-    """A callable whose first token is good."""
+    """Return a token source whose first token is valid."""
     tokens = iter(
         [
             mint_token(server, room_name, "bot"),
@@ -121,16 +127,17 @@ async def test_mute_is_kept_through_rejoin(
                     async for event in events:
                         if isinstance(event, TrackMuted):
                             break
-        await leave_room(session)
-        await rejoined(session, first)
+        await request_server_leave(session)
+        await wait_until_rejoined(session, first)
         if by == "us":
             session.mute()
-        bot: dict[str, rtc.RemoteTrackPublication] = {}
-        with anyio.fail_after(DEADLINE):
-            while not any(track.muted for sid, track in bot.items() if sid not in old):
-                await anyio.sleep(0.01)
-                if (there := peer.room.remote_participants.get("bot")) is not None:
-                    bot = dict(there.track_publications)
+
+        def new_track_is_muted() -> bool:
+            bot = peer.room.remote_participants.get("bot")
+            tracks = dict(bot.track_publications) if bot is not None else {}
+            return any(track.muted for sid, track in tracks.items() if sid not in old)
+
+        await wait_for(new_track_is_muted)
 
 
 async def test_rejoin_timeout_zero_disables_rejoin(server: Server, room_name: str) -> None:
@@ -139,7 +146,7 @@ async def test_rejoin_timeout_zero_disables_rejoin(server: Server, room_name: st
         async with open_livekit(
             server.url, mint_token(server, room_name, "bot"), rejoin_timeout=0
         ) as session:
-            await leave_room(session)
+            await request_server_leave(session)
             await receive_until_end(session)
 
 
@@ -158,10 +165,10 @@ async def test_lost_server_raises_one_error_after_rejoin_timeout(
             await session.send(AudioFrame(bytes(640), 16000))
             own_server.kill()
             start = time.monotonic()
-            await receive_until_end(session, GIVES_UP + rejoin_timeout)
+            await receive_until_end(session, SDK_RECONNECT_LIMIT + rejoin_timeout)
             while True:
                 await session.send(AudioFrame(bytes(640), 16000))
-    assert time.monotonic() - start < GIVES_UP + rejoin_timeout
+    assert time.monotonic() - start < SDK_RECONNECT_LIMIT + rejoin_timeout
     assert caught.value.reason is session.disconnect_reason
     assert not caught.value.reason.is_hangup
     if rejoin_timeout:
@@ -179,13 +186,13 @@ async def test_closed_tx_stays_closed_after_rejoin(
         anyio.create_task_group() as tasks,
     ):
         await bot.tx.aclose()
-        ear = ReceiveMonitor()
-        tasks.start_soon(ear.listen, bot)
+        monitor = ReceiveMonitor()
+        tasks.start_soon(monitor.run, bot)
         tasks.start_soon(send_tone_forever, ben)
         first = bot.room
-        await leave_room(bot)
-        await rejoined(bot, first)
-        await ear.hears("ben", time.monotonic())
+        await request_server_leave(bot)
+        await wait_until_rejoined(bot, first)
+        await monitor.wait_for_audio("ben", time.monotonic())
         assert not bot.room.local_participant.track_publications
         tasks.cancel_scope.cancel()
 
@@ -202,12 +209,12 @@ async def test_closed_rx_stays_closed_after_rejoin(
         tasks.start_soon(send_tone_forever, ben)
         await bot.rx.receive()
         await bot.rx.aclose()
-        first, ear = bot.room, ReceiveMonitor()
-        await leave_room(bot)
-        tasks.start_soon(ear.listen, ben)
+        first, monitor = bot.room, ReceiveMonitor()
+        await request_server_leave(bot)
+        tasks.start_soon(monitor.run, ben)
         tasks.start_soon(send_tone_forever, bot)
-        await rejoined(bot, first)
-        await ear.hears("bot", time.monotonic())
+        await wait_until_rejoined(bot, first)
+        await monitor.wait_for_audio("bot", time.monotonic())
         assert not subscribed_sids(bot.room)
         tasks.cancel_scope.cancel()
 
@@ -230,15 +237,15 @@ async def test_streams_closed_while_rejoining_stay_closed(
     ):
         first = bot.room
         monkeypatch.setattr(_sdk_rtc, "publish", late)
-        await leave_room(bot)
+        await request_server_leave(bot)
         with anyio.fail_after(DEADLINE):
             await joining.wait()
             await bot.rx.aclose()
             await bot.tx.aclose()
-            await anyio.sleep(0.2)
+            await anyio.sleep(0.2)  # The closes take effect during the rejoin.
             go_on.set()
-            await rejoined(bot, first)
-            await anyio.sleep(0.3)
+            await wait_until_rejoined(bot, first)
+            await anyio.sleep(0.3)  # A track would be published now.
         assert not bot.room.local_participant.track_publications
         assert not subscribed_sids(bot.room)
 
@@ -251,13 +258,13 @@ async def test_session_only_receives_after_rejoin_without_permission(
     async with open_livekit(server.url, lambda: next(tokens), subscription_timeout=0) as bot:
         first, gone = bot.room, anyio.Event()
         first.on("disconnected", lambda _: gone.set())
-        await leave_room(bot)
+        await request_server_leave(bot)
         with anyio.fail_after(DEADLINE):
             await gone.wait()
             await bot.send(AudioFrame.from_samples(tone(440, 1.0, 16000), 16000))
             with pytest.raises(anyio.ClosedResourceError, match="only receives"):
                 await bot.wait_for_playout()
-            await rejoined(bot, first)
+            await wait_until_rejoined(bot, first)
             with pytest.raises(anyio.ClosedResourceError, match="only receives"):
                 while True:
                     await bot.send(AudioFrame(bytes(640), 16000))
@@ -268,14 +275,13 @@ async def test_join_fails_cleanly_when_room_is_deleted_meanwhile(
 ) -> None:
     """SDK quirk: publishing in a room that has ended is never answered."""
 
-    async def delete_when_somebody_is_there() -> None:
-        while not await admin.identities(connected=True):
-            await anyio.sleep(0.001)
+    async def delete_when_connected() -> None:
+        await wait_for(lambda: admin.identities(connected=True), poll=0.001)
         await admin.delete_room()
 
     for _ in range(6):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(delete_when_somebody_is_there)
+            tasks.start_soon(delete_when_connected)
             with anyio.fail_after(DEADLINE):
                 try:
                     async with open_livekit(server.url, token("bot"), connect_timeout=60) as bot:

@@ -40,10 +40,10 @@ async def test_audio_source_raises_when_sdk_rejects_capture() -> None:
     """SDK quirk: while one capture waits for room, the SDK rejects all others."""
     source = audio_source.AudioSource(RATE, 1, 20)
     await source.capture(OLD[: 2 * BLOCK])
-    await source.capture(OLD[: 2 * BLOCK])  # is answered when a tick has made room
+    await source.capture(OLD[: 2 * BLOCK])  # Answered when a clock tick has made room.
     other = audio_source.AudioSource.__new__(audio_source.AudioSource)
     other.__dict__.update(source.__dict__, _unanswered={})
-    await other.capture(OLD[:BLOCK])  # while that waits, the SDK refuses all others
+    await other.capture(OLD[:BLOCK])  # Rejected while the other one waits.
     with pytest.raises(LiveKitError, match="audio capture failed: .*failed to capture frame"):
         await other.wait_until_answered()
     await source.wait_until_answered()

@@ -9,6 +9,7 @@ from support.audio import (
     FORMATS,
     LOUD,
     QUIET_AFTER,
+    assert_is_tone,
     decibels,
     frames_of_tone,
     frames_of_tone_in_changing_formats,
@@ -28,11 +29,11 @@ pytestmark = pytest.mark.anyio
 async def send_and_receive(
     session: LiveKitSession, frames: list[AudioFrame], after: float = QUIET_AFTER
 ) -> list[AudioFrame]:
-    """Says the frames and returns all that is heard, until it has been quiet for a while."""
+    """Send frames and return everything received until silence follows."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send_frames, session.tx, frames)
         return await receive_until_silent(session.rx, after=after)
-    raise AssertionError  # a task group can absorb an error, to a type checker
+    raise AssertionError  # For type checkers: a task group may absorb an error.
 
 
 @pytest.mark.slow_audio
@@ -40,19 +41,15 @@ async def send_and_receive(
 async def test_rx_frames_have_requested_format(rate: int, channels: int) -> None:
     """Contract: rx has the requested rate and channels, and 20 ms frames."""
     async with open_loopback(sample_rate=rate, num_channels=channels) as session:
-        frames = await send_and_receive(
-            session, split_into_frames(tone(500, 0.5, 16000, channels=channels), 16000)
-        )
+        frames = await send_and_receive(session, frames_of_tone(500, 0.5, 16000, channels=channels))
     assert {(f.sample_rate, f.num_channels, f.participant) for f in frames} == {
         (rate, channels, "loopback")
     }
     assert {f.samples_per_channel for f in frames} == {round(rate * 0.02)}
     sound = samples_of(frames).reshape(-1, channels)
-    for channel in range(channels):  # the right channel is an octave above the left
+    for channel in range(channels):  # The right channel is an octave above the left.
         received = measure(np.ascontiguousarray(sound[:, channel]), rate)
-        assert received.frequency == pytest.approx(500 * 2**channel, abs=1)
-        assert received.level == pytest.approx(decibels(0.25), abs=0.5)
-        assert received.duration == pytest.approx(0.5, abs=0.04)
+        assert_is_tone(received, 500 * 2**channel, 0.5)
 
 
 @pytest.mark.slow_audio
@@ -60,15 +57,11 @@ async def test_rx_frames_have_requested_format(rate: int, channels: int) -> None
 async def test_tx_accepts_any_format(rate: int, channels: int) -> None:
     """Contract: tx takes any rate and channel count."""
     async with open_loopback(sample_rate=48000, num_channels=channels) as session:
-        frames = await send_and_receive(
-            session, split_into_frames(tone(500, 0.5, rate, channels=channels), rate)
-        )
+        frames = await send_and_receive(session, frames_of_tone(500, 0.5, rate, channels=channels))
     sound = samples_of(frames).reshape(-1, channels)
     for channel in range(channels):
         received = measure(np.ascontiguousarray(sound[:, channel]), 48000)
-        assert received.frequency == pytest.approx(500 * 2**channel, abs=1)
-        assert received.level == pytest.approx(decibels(0.25), abs=0.5)
-        assert received.duration == pytest.approx(0.5, abs=0.04)
+        assert_is_tone(received, 500 * 2**channel, 0.5)
 
 
 async def test_tx_accepts_format_change_with_every_frame() -> None:
@@ -76,9 +69,7 @@ async def test_tx_accepts_format_change_with_every_frame() -> None:
     async with open_loopback() as session:
         frames = await send_and_receive(session, frames_of_tone_in_changing_formats(440, 1.0))
     received = measure(samples_of(frames), 16000)
-    assert received.frequency == pytest.approx(440, abs=1)
-    assert received.level == pytest.approx(decibels(0.25), abs=0.5)
-    assert received.duration == pytest.approx(1.0, abs=0.04)
+    assert_is_tone(received, 440)
 
 
 @pytest.mark.slow_audio
@@ -90,7 +81,7 @@ async def test_frames_of_any_length_arrive_without_gaps(milliseconds: float) -> 
         sound = samples_of(await send_and_receive(session, frames))
     received = measure(sound, 16000)
     assert received.frequency == pytest.approx(440, abs=1)
-    assert received.level == pytest.approx(decibels(0.25), abs=0.1)  # a hole would take from it
+    assert received.level == pytest.approx(decibels(0.25), abs=0.1)  # A gap would lower the level.
     assert received.duration == pytest.approx(1.2, abs=0.04)
 
 
@@ -99,12 +90,10 @@ async def test_audio_shorter_than_block_arrives_at_once(rate: int) -> None:
     """Contract: audio shorter than a block of 10 ms is padded, not held."""
     async with open_loopback() as session:
         first = measure(
-            samples_of(
-                await send_and_receive(session, split_into_frames(tone(2000, 0.006, rate), rate))
-            ),
+            samples_of(await send_and_receive(session, frames_of_tone(2000, 0.006, rate))),
             16000,
         )
-        second = await send_and_receive(session, split_into_frames(tone(1000, 0.5, rate), rate))
+        second = await send_and_receive(session, frames_of_tone(1000, 0.5, rate))
     assert first.duration <= 0.02
     assert measure(samples_of(second), 16000).frequency == pytest.approx(1000, abs=1)
 
@@ -119,17 +108,17 @@ async def test_sdk_resamples_nothing() -> None:
     kept = {1000: 0.0, 3000: 0.0, 6000: 0.0, 7000: 0.0}
     for frequencies, bound in [(kept, 0.0), ((8100, 9000, 12000, 17000, 23000), -75.0)]:
         sound = sum(0.2 * np.sin(2 * np.pi * f * at) for f in frequencies)
-        hail = np.concatenate([tone(500, 0.1, 48000), np.zeros(9600, np.int16)])
+        marker = np.concatenate([tone(500, 0.1, 48000), np.zeros(9600, np.int16)])
         frame = AudioFrame.from_samples(np.asarray(sound), 48000)
         async with open_loopback() as session:
             frames = await send_and_receive(
                 session,
-                [*split_into_frames(hail, 48000), *split_into_frames(frame.samples, 48000)],
+                [*split_into_frames(marker, 48000), *split_into_frames(frame.samples, 48000)],
                 2.0,
             )
         received = samples_of(frames).astype(np.float64)
         begun = int(np.flatnonzero(np.abs(received) > LOUD)[0])
-        steady = received[begun + 8000 : begun + 16000]  # half a second of it, after the hail
+        steady = received[begun + 8000 : begun + 16000]  # Half a second, after the marker.
         spectrum = np.abs(np.fft.rfft(steady * np.hanning(8000))) * 4 / 8000 / 32768
         if bound:
             assert 20 * np.log10(spectrum.max() / 0.2) < bound

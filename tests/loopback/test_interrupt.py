@@ -25,7 +25,7 @@ from support.playback import (
     seconds_played,
     wait_until_played,
 )
-from support.waiting import DEADLINE, run_until_blocked
+from support.waiting import run_until_blocked, wait_for
 
 from beluga_livekit import AudioFrame, LiveKitSession, Playout
 
@@ -54,7 +54,7 @@ async def test_interrupt_fades_out_play_and_reports_seconds_played() -> None:
         assert running.dropped > 0.1
         assert waiting == Playout(0.0, 0.0, interrupted=True)
         assert_fades_out(sound, OLD)
-        # The next one is played at once, and whole.
+        # The next play is whole.
         assert await session.play(frame_of(NEW)) == Playout(len(NEW) / RATE, 0.0, interrupted=False)
         assert np.array_equal((await received.wait_until_silent())[-len(NEW) :], NEW)
 
@@ -62,7 +62,7 @@ async def test_interrupt_fades_out_play_and_reports_seconds_played() -> None:
 @pytest.mark.slow_audio
 @pytest.mark.parametrize(
     ("tries", "within"),
-    # Where others have the processor, what takes 1 to 7 ms can take 30: the promise is for a soak.
+    # Silence takes 1 to 7 ms, and up to 30 ms on a busy machine; the soak alone checks 20 ms.
     [(25, 0.06), pytest.param(100, 0.02, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
 )
 async def test_interrupt_is_silent_in_time_at_any_moment(tries: int, within: float) -> None:
@@ -85,7 +85,7 @@ async def send_in_frames(session: LiveKitSession) -> None:
 async def send_from_three_tasks(session: LiveKitSession) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
-            # 11 periods each: they go together in any order.
+            # 11 periods of the tone in each frame: any order of frames is continuous.
             tasks.start_soon(send_frames, session.tx, split_into_frames(OLD, RATE, 0.025))
 
 
@@ -97,7 +97,7 @@ async def send_in_real_time(session: LiveKitSession) -> None:
 
 
 async def send_short_frame(session: LiveKitSession) -> None:
-    """After which the pump is idle."""
+    """Send so little that the pump is idle when interrupted."""
     await session.send(frame_of(OLD[: 10 * BLOCK]))
 
 
@@ -114,15 +114,15 @@ async def check_interrupt(
     session: LiveKitSession,
     received: Recording,
     chance: random.Random,
-    way: Callable[[LiveKitSession], Any],
+    sender: Callable[[LiveKitSession], Any],
     within: float,
 ) -> None:
     sent = session.statistics().seconds_sent
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(way, session)
+        tasks.start_soon(sender, session)
         await wait_until_played(session, 0.01)
         await anyio.sleep(chance.uniform(0.0, 0.15))
-        if way is not play_one_frame:
+        if sender is not play_one_frame:
             tasks.cancel_scope.cancel()
         at = seconds_played(session) - sent
         with anyio.CancelScope(shield=True):
@@ -132,19 +132,19 @@ async def check_interrupt(
             sound = await received.wait_until_silent()
     assert np.array_equal(sound[-len(NEW) :], NEW)
     old = np.trim_zeros(sound[: -len(NEW)])
-    if way in (play_one_frame, send_in_frames, send_short_frame):
-        assert assert_fades_out(old, OLD) / RATE <= at + 0.01 + 9 / RATE  # not faded much
-    if way is send_in_real_time:  # in which there may be gaps
+    if sender in (play_one_frame, send_in_frames, send_short_frame):
+        assert assert_fades_out(old, OLD) / RATE <= at + 0.01 + 9 / RATE  # The fade begins at once.
+    if sender is send_in_real_time:  # Its audio may have gaps.
         silent = np.convolve(old == 0, np.ones(BLOCK // 2), "valid") == BLOCK // 2
         old = old[np.append(np.flatnonzero(silent), -1)[-2] + BLOCK // 2 :] if silent.any() else old
     else:
         assert len(old) / RATE <= at + within + 1 / RATE
     end = old[-2 * BLOCK :].astype(np.int32)
-    assert np.abs(np.diff(end, append=0)).max() <= 0.03 * 32768, way
+    assert np.abs(np.diff(end, append=0)).max() <= 0.03 * 32768, sender
 
 
 async def test_interrupt_drops_every_send_begun_before_it_returned() -> None:
-    """Contract: with endless senders, the bound between old and new is the return of interrupt.
+    """Contract: every send begun before interrupt returned is dropped, with endless senders.
 
     The value of a frame's samples is its number.
     """
@@ -165,13 +165,13 @@ async def test_interrupt_drops_every_send_begun_before_it_returned() -> None:
                 tasks.start_soon(send_for_ever)
             for _ in range(20):
                 await wait_until_played(session, 0.03)
-                last = begun  # nobody else runs between this and the call
+                last = begun  # No other task runs between this line and the call.
                 received.frames.clear()
                 await session.interrupt()
                 first_new = begun + 1
-                with anyio.fail_after(DEADLINE):
-                    while not len(received.sound) or received.sound[-1] < first_new:
-                        await anyio.sleep(0.005)
+                await wait_for(
+                    lambda: len(received.sound) and received.sound[-1] >= first_new  # noqa: B023
+                )
                 values = np.unique(received.sound)
                 assert not ((values > last) & (values < first_new)).any()
                 assert first_new in values
@@ -184,7 +184,7 @@ async def test_interrupt_drops_sends_not_queued_yet() -> None:
     At each turn of the event loop another send begins, in whose first moment interrupt returns.
     """
     async with open_exact_loopback() as session, collect_frames(session.rx) as received:
-        for first in range(1000, 9000, 1000):  # what is still to be heard has other values
+        for first in range(1000, 9000, 1000):  # Audio of the round before has other values.
             received.frames.clear()
             begun = first
 
@@ -204,11 +204,11 @@ async def test_interrupt_drops_sends_not_queued_yet() -> None:
                 before = begun
                 await session.interrupt()
                 last = begun
-                with anyio.fail_after(DEADLINE):
-                    while not len(received.sound) or received.sound.max() <= last:
-                        await received.wait_for_next_frame()
+                await wait_for(lambda: len(received.sound) and received.sound.max() > last)  # noqa: B023
                 tasks.cancel_scope.cancel()
-            if last > before:  # or else it may have been played before; and in a fade is any value
+            if (
+                last > before
+            ):  # Otherwise it may have been played before. A fade contains any value.
                 assert np.count_nonzero(received.sound == last) < BLOCK
             await session.interrupt()
 
@@ -224,13 +224,13 @@ async def test_concurrent_and_idle_interrupts_are_harmless() -> None:
                 for _ in range(3):
                     tasks.start_soon(session.interrupt)
                 await run_until_blocked()
-                await session.interrupt()  # the last to return
+                await session.interrupt()  # Returns last.
                 await session.send(frame_of(NEW))
             assert np.array_equal((await received.wait_until_silent())[-len(NEW) :], NEW)
 
 
 async def test_frame_sent_after_interrupt_of_idle_session_is_played() -> None:
-    """Regression: the pump waited for a frame when interrupted, and dropped the next one."""
+    """Contract: a pump that is interrupted while it waits for a frame plays the next one."""
     async with (
         open_exact_loopback(send_buffer=1.0) as session,
         collect_frames(session.rx) as received,
@@ -241,7 +241,7 @@ async def test_frame_sent_after_interrupt_of_idle_session_is_played() -> None:
             await session.interrupt()
             try:
                 session.tx.send_nowait(frame)
-            except anyio.WouldBlock:  # the pump is not back yet
+            except anyio.WouldBlock:  # The pump has not returned yet.
                 await session.send(frame)
             await session.wait_for_playout()
         await received.wait_until_silent()
@@ -282,7 +282,7 @@ async def test_interrupt_ends_drain_early() -> None:
 
 @pytest.mark.parametrize("native", [True, False])
 async def test_cancelled_interrupt_takes_effect(native: bool) -> None:
-    """Contract: cancelled by a scope or by asyncio, an interrupt is complete."""
+    """Regression: cancelled by a scope, or natively by asyncio, an interrupt is complete."""
     async with open_exact_loopback() as session, collect_frames(session.rx) as received:
         await session.send(frame_of(OLD))
         await wait_until_played(session, 0.05)
@@ -302,7 +302,7 @@ async def test_cancelled_interrupt_takes_effect(native: bool) -> None:
 
 
 async def test_second_interrupt_keeps_fade_of_first() -> None:
-    """Regression: a second interrupt cut the fade of the first."""
+    """Contract: a second interrupt during the fade adds no click."""
     chance = random.Random(2)
     async with open_exact_loopback() as session, collect_frames(session.rx) as received:
         for _ in range(12):
@@ -316,7 +316,7 @@ async def test_second_interrupt_keeps_fade_of_first() -> None:
 
 
 async def test_playout_is_fixed_at_interrupt_when_source_ends_late() -> None:
-    """Regression: audio played while a source closed was counted for the interrupted play."""
+    """Contract: audio played after the interrupt does not count for the interrupted play."""
 
     async def slow_to_end() -> AsyncIterator[AudioFrame]:
         yield frame_of(OLD)
@@ -339,7 +339,7 @@ async def test_playout_is_fixed_at_interrupt_when_source_ends_late() -> None:
 
 
 async def test_interrupt_is_safe_while_session_closes() -> None:
-    """SDK quirk: clearing a closed audio source fails; the session closes while interrupted."""
+    """SDK quirk: a closed audio source cannot be cleared; the interrupt races its close."""
     for _ in range(12):
         async with (
             anyio.create_task_group() as tasks,

@@ -14,7 +14,7 @@ from support.audio import (
     samples_of,
     send_frames,
 )
-from support.waiting import wait_for
+from support.events import EventRecorder
 
 from beluga_livekit import (
     AudioFrame,
@@ -26,6 +26,7 @@ from beluga_livekit import (
     ParticipantKind,
     ParticipantStream,
 )
+from beluga_livekit.events import TrackPublished, TrackUnpublished
 from beluga_livekit.testing import LoopbackRoom, loopback_room
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +51,7 @@ async def test_sessions_receive_each_other_but_not_themselves() -> None:
         received = measure(samples_of(frames), 16000)
         assert received.frequency == pytest.approx(440, abs=1)
         assert received.duration == pytest.approx(0.5, abs=0.04)
-        assert not any(frame.samples.any() for frame in await read(caller.receive, 10))
+        assert not any([(await caller.receive()).samples.any() for _ in range(10)])
 
 
 async def test_first_frame_waits_for_subscriber() -> None:
@@ -61,16 +62,14 @@ async def test_first_frame_waits_for_subscriber() -> None:
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(send_frames, bot.tx, frames_of_tone(440, 0.5, 16000))
-        await anyio.sleep(0.2)
+        await anyio.sleep(0.2)  # 20 blocks would be played.
         assert bot.statistics().seconds_sent == 0
         async with room.open("deaf", participants="nobody"):
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.1)  # 10 blocks would be played.
             assert bot.statistics().seconds_sent == 0
             async with room.open("caller") as caller:
-                assert (
-                    measure(samples_of(await receive_until_silent(caller.rx)), 16000).duration
-                    > 0.45
-                )
+                frames = await receive_until_silent(caller.rx)
+                assert measure(samples_of(frames), 16000).duration > 0.45
 
 
 async def test_participant_has_given_fields() -> None:
@@ -117,7 +116,7 @@ async def test_hangup_leaves_block_without_error(how: str) -> None:
                 pass
         await receive_until_end(bot)
         assert bot.disconnect_reason is reasons[how]
-        while True:  # what speaks is told so, which ends the block
+        while True:  # The send raises, which ends the block.
             await (bot if how != "removed" else caller).send(AudioFrame(bytes(640), 16000))
             if how == "removed":
                 break
@@ -126,9 +125,17 @@ async def test_hangup_leaves_block_without_error(how: str) -> None:
 
 async def test_closed_tx_unpublishes_track() -> None:
     """Contract: closing tx unpublishes; the participant stays."""
-    async with LoopbackRoom() as room, room.open("bot") as bot, room.open("caller") as caller:
+    events = EventRecorder()
+    async with (
+        anyio.create_task_group() as tasks,
+        LoopbackRoom() as room,
+        room.open("bot") as bot,
+        room.open("caller") as caller,
+    ):
+        tasks.start_soon(events.record, bot)
+        await events.wait_for(TrackPublished)
         await caller.tx.aclose()
-        await wait_for(lambda: not bot._runner.room_state.tracks)
+        await events.wait_for(TrackUnpublished)
         assert "caller" in bot.participants
 
 

@@ -14,15 +14,15 @@ pytestmark = pytest.mark.anyio
 
 async def test_pcm_send_stream_converts_rate_and_channels(session: LiveKitSession) -> None:
     """Contract: PCM of another format is converted."""
-    split_into_bytes = tone(440, 0.5, 24000, channels=2).tobytes()
+    pcm = tone(440, 0.5, 24000, channels=2).tobytes()
     async with anyio.create_task_group() as tasks:
 
-        async def play_tone() -> None:
+        async def send_chunks() -> None:
             async with PcmSendStream(session.tx.clone(), sample_rate=24000, num_channels=2) as out:
-                for at in range(0, len(split_into_bytes), 1001):
-                    await out.send(split_into_bytes[at : at + 1001])
+                for at in range(0, len(pcm), 1001):
+                    await out.send(pcm[at : at + 1001])
 
-        tasks.start_soon(play_tone)
+        tasks.start_soon(send_chunks)
         frames = await receive_until_silent(session.rx)
     # Left is 440 Hz, right an octave above: the mean has both, and 440 Hz at half the level.
     assert measure(samples_of(frames), 16000).duration == pytest.approx(0.5, abs=0.04)

@@ -108,12 +108,12 @@ async def test_send_waits_behind_play_with_slow_source() -> None:
             wait.set()
         sound = await received.wait_until_silent()
     assert np.array_equal(sound[-len(OLD) :], OLD)
-    # What is less than a step of the play's end waits for what comes next.
+    # Less than a block of the play's end is held for the next audio.
     assert np.array_equal(sound[: -len(OLD)][-len(NEW) :], NEW)
 
 
 async def test_error_of_source_is_raised_by_play_and_queue_continues() -> None:
-    """Contract: play raises its source's error unchanged, even one that a broken session would raise."""
+    """Contract: play raises its source's error unchanged, even an anyio error."""
 
     def broken() -> Iterator[AudioFrame]:
         yield frame_of(OLD)
@@ -124,7 +124,7 @@ async def test_error_of_source_is_raised_by_play_and_queue_continues() -> None:
             await session.play(broken())
         await session.play(frame_of(NEW))
         sound = await received.wait_until_silent()
-    assert np.array_equal(sound, np.concatenate([OLD, NEW]))  # what it gave before was accepted
+    assert np.array_equal(sound, np.concatenate([OLD, NEW]))  # Frames before the error are played.
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ async def test_play_rejects_wrong_source_and_queue_continues(
     async with open_exact_loopback() as session:
         with pytest.raises(error, match=message):
             await session.play(source, **keywords)
-        # ... and nothing is left in the line.
+        # The queue is empty.
         assert await session.play(frame_of(NEW)) == Playout(len(NEW) / RATE, 0.0, interrupted=False)
 
 
@@ -177,7 +177,7 @@ async def test_play_closes_source_that_was_never_started() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.play, first)
             tasks.start_soon(session.play, second)
-            await wait_until_played(session, 0.05)  # the first one's next frame waits for room
+            await wait_until_played(session, 0.05)  # The next frame of `first` waits for room.
             tasks.cancel_scope.cancel()
         assert first.closed
         assert first.generator_closed
@@ -191,7 +191,7 @@ async def test_play_closes_source_that_was_never_started() -> None:
 
 @pytest.mark.parametrize("rate", [48000, 24000])
 async def test_played_seconds_exclude_pauses_of_source(rate: int) -> None:
-    """Contract: `played` counts the source's audio only.
+    """Regression: `played` counts the source's audio, without the padding of pauses.
 
     Each pause pads half a block, and a new resampler begins 2.5 ms late.
     """
@@ -218,7 +218,9 @@ async def test_played_seconds_exclude_pauses_of_source(rate: int) -> None:
 async def test_play_is_never_trimmed() -> None:
     """Contract: trimming concerns tx only, even where a source yields late audio in real time."""
     frames = split_into_frames(tone_without_zeros(440, 2.6), RATE)
-    frames[50:] = [attrs.evolve(frame, timestamp=1.0) for frame in frames[50:]]  # a recording
+    frames[50:] = [
+        attrs.evolve(frame, timestamp=1.0) for frame in frames[50:]
+    ]  # As in a recording.
 
     async def late() -> AsyncIterator[AudioFrame]:
         start = time.monotonic()

@@ -24,7 +24,7 @@ from support.playback import (
     split_into_bytes,
     wait_until_played,
 )
-from support.waiting import DEADLINE, run_until_blocked
+from support.waiting import DEADLINE, run_until_blocked, wait_for
 
 from beluga_livekit import AudioFrame, LiveKitSession, Playout
 
@@ -54,7 +54,7 @@ async def test_cancelled_play_fades_out_and_leaves_others_whole() -> None:
 
 
 async def test_play_cancelled_at_its_end_leaves_next_play_whole() -> None:
-    """Contract: the next play is whole though part of it is in the SDK's queue already."""
+    """Regression: the next play is whole, though part of it is in the SDK's queue already."""
     first, second = OLD[: 10 * BLOCK + 100], NEW[: 8 * BLOCK - 100]
     async with open_exact_loopback() as session, collect_frames(session.rx) as received:
         async with anyio.create_task_group() as tasks:
@@ -63,9 +63,7 @@ async def test_play_cancelled_at_its_end_leaves_next_play_whole() -> None:
                     cancelled.start_soon(session.play, frame_of(first))
                     await run_until_blocked()
                     tasks.start_soon(session.play, frame_of(second))
-                    with anyio.fail_after(DEADLINE):
-                        while session.statistics().seconds_sent < 0.18:
-                            await anyio.sleep(0.001)
+                    await wait_for(lambda: session.statistics().seconds_sent >= 0.18, poll=0.001)
                     scope.cancel()
         sound = await received.wait_until_silent()
     assert np.array_equal(sound[-len(second) :], second)
@@ -74,7 +72,7 @@ async def test_play_cancelled_at_its_end_leaves_next_play_whole() -> None:
 
 @pytest.mark.parametrize(("rate", "length"), [(48000, 0.205), (24000, 0.2), (16000, 0.207)])
 async def test_cancelled_play_leaves_no_residue(rate: int, length: float) -> None:
-    """Contract: neither a rest shorter than a block nor the resampler's content is played later."""
+    """Regression: neither a rest below a block nor the resampler's content is played later."""
     frame = AudioFrame.from_samples(tone(440, length, rate), rate)
     async with open_exact_loopback() as session, collect_frames(session.rx) as received:
         with anyio.CancelScope() as scope:
@@ -176,7 +174,7 @@ async def test_play_with_blocked_source_ends_with_session() -> None:
     with anyio.fail_after(DEADLINE):
         async with anyio.create_task_group() as tasks, open_exact_loopback() as session:
             tasks.start_soon(play, session)
-            tasks.start_soon(play, session)  # waits in line
+            tasks.start_soon(play, session)  # Stays queued.
             await given.wait()
     assert [str(error) for error in errors] == ["livekit: transport is closed"] * 2
 

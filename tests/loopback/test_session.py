@@ -22,11 +22,11 @@ pytestmark = pytest.mark.anyio
 async def test_clones_share_streams_until_last_is_closed() -> None:
     """Contract: rx and tx are anyio memory streams, with clones."""
     async with open_loopback() as (rx, tx):
-        with rx.clone() as other, tx.clone() as speaker:
-            assert type(speaker) is type(tx)
+        with rx.clone() as other, tx.clone() as clone:
+            assert type(clone) is type(tx)
             await tx.aclose()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(send_frames, speaker, frames_of_tone(440, 0.3, 16000))
+                tasks.start_soon(send_frames, clone, frames_of_tone(440, 0.3, 16000))
                 frames = await receive_until_silent(other)
         assert measure(samples_of(frames), 16000).duration == pytest.approx(0.3, abs=0.04)
         assert isinstance(await rx.receive(), AudioFrame)
@@ -90,7 +90,7 @@ async def test_muted_loopback_is_silent() -> None:
         session.mute()
         await send_frames(session.tx, frames_of_tone(440, 0.3, 16000))
         await session.wait_for_playout()
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.1)  # The audio would arrive within 40 ms.
         assert not len(received.sound)
         session.unmute()
         await send_frames(session.tx, frames_of_tone(440, 0.3, 16000))

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 
 import anyio
 import pytest
-from support.audio import frames_of_tone, measure, samples_of, send_frames, tone
+from support.audio import Recording, frames_of_tone, measure, samples_of, send_frames, tone
+from support.waiting import run_until_blocked
 
 from beluga_livekit import AudioFrame, LiveKitError, LiveKitSession, open_loopback
 
@@ -17,15 +18,14 @@ pytestmark = pytest.mark.anyio
 
 async def test_drain_plays_accepted_audio_on_exit() -> None:
     """Contract: a normal exit drains."""
-    received: list[AudioFrame] = []
+    recording = Recording()
     async with open_loopback(send_buffer=0.2) as session:
         clone = session.rx.clone()
         await send_frames(session.tx, frames_of_tone(440, 0.4, 16000))
     with clone:
-        async for frame in clone:
-            received.append(frame)
-    # The last of it is still in the native queue of the far side when ours is empty.
-    assert measure(samples_of(received), 16000).duration >= 0.36
+        await recording.receive(clone)
+    # The native queue of the receiving side may still hold up to 40 ms.
+    assert measure(samples_of(recording.frames), 16000).duration >= 0.36
 
 
 async def test_drain_ends_at_drain_timeout(
@@ -104,7 +104,7 @@ async def test_background_task_cancelled_from_outside_is_error(
 ) -> None:
     """Contract: cancelling the session's task from outside never passes silently."""
 
-    async def join_raw(*_: object) -> None:
+    async def join(*_: object) -> None:
         await anyio.sleep_forever()
 
     monkeypatch.setattr("beluga_livekit._connection.loopback.LoopbackConnection.join", join)
@@ -160,7 +160,7 @@ async def test_context_manager_is_entered_once() -> None:
 
 async def test_waiting_tasks_wake_when_session_ends() -> None:
     """Contract: tasks blocked in receive or send end with the session."""
-    ended = []
+    ended: list[str] = []
 
     async def receive(session: LiveKitSession) -> None:
         async with session.rx.clone() as rx:
@@ -178,7 +178,7 @@ async def test_waiting_tasks_wake_when_session_ends() -> None:
     async with anyio.create_task_group() as tasks, open_loopback() as session:
         tasks.start_soon(receive, session)
         tasks.start_soon(send, session)
-        await anyio.sleep(0.1)
+        await run_until_blocked()
     assert sorted(ended) == ["rx", "tx"]
 
 
@@ -218,4 +218,4 @@ async def test_closed_rx_leaves_session_that_only_sends() -> None:
         await session.wait_for_playout()
         assert session.statistics().frames_received == before.frames_received
         spent = (time.process_time() - cpu) / (time.monotonic() - wall)
-        assert spent < 0.8  # of a core: nothing spins
+        assert spent < 0.8  # Of a core: nothing spins.

@@ -26,14 +26,14 @@ async def test_audio_out_leaves_session_open_when_closed() -> None:
 async def test_voice_transport_receives_and_sends_pcm(session: LiveKitSession) -> None:
     """Contract: PCM cut anywhere is sent, frames are received, and close is idempotent."""
     voice: transport.VoiceTransport = AsVoiceTransport(session)
-    split_into_bytes = tone(440, 0.5, 16000).tobytes()
+    pcm = tone(440, 0.5, 16000).tobytes()
     async with anyio.create_task_group() as tasks:
 
-        async def play_tone() -> None:
-            for at in range(0, len(split_into_bytes), 333):  # chunks that cut samples in two
-                await voice.audio_out.send(split_into_bytes[at : at + 333])
+        async def send_chunks() -> None:
+            for at in range(0, len(pcm), 333):  # Chunks that cut samples in two.
+                await voice.audio_out.send(pcm[at : at + 333])
 
-        tasks.start_soon(play_tone)
+        tasks.start_soon(send_chunks)
         received = measure(samples_of(await receive_until_silent(voice.recv())), 16000)
     assert received.frequency == pytest.approx(440, abs=1)
     assert received.duration == pytest.approx(0.5, abs=0.04)

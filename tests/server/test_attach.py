@@ -12,6 +12,7 @@ from livekit import rtc
 from support.audio import (
     frames_of_tone,
     measure,
+    receive_until_end,
     receive_until_silent,
     samples_of,
     send_frames,
@@ -23,7 +24,7 @@ from support.livekit_server import Server
 from support.raw_participant import join_raw, subscribed_sids
 from support.room_admin import RoomAdmin
 from support.tokens import TokenFactory
-from support.waiting import DEADLINE, wait_for, wait_until_idle
+from support.waiting import stays_false, wait_for, wait_until_idle
 
 from beluga_livekit import (
     AudioFrame,
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.anyio
 
 
 def handlers(room: rtc.Room) -> dict[Any, int]:
-    """How many there are for each event, without the SDK's own, one for each track."""
+    """Return the number of handlers by event, without the SDK's own one for each track."""
     counts = {event: len(those) for event, those in room._events.items() if those}
     return {event: count for event, count in counts.items() if event != "token_refreshed"}
 
@@ -82,12 +83,8 @@ async def test_attached_session_receives_sends_and_restores_room(
         assert handlers(owner.room) == mine
         assert not owner.room.local_participant.track_publications
         (participant,) = before.room.remote_participants.values()
-        with anyio.fail_after(DEADLINE):
-            while (
-                participant.track_publications
-                or bool(subscribed_sids(owner.room)) != auto_subscribe
-            ):
-                await anyio.sleep(0.02)
+        await wait_for(lambda: not participant.track_publications)
+        await wait_for(lambda: bool(subscribed_sids(owner.room)) is auto_subscribe)
 
 
 async def test_subscription_of_owner_is_kept(server: Server, token: TokenFactory) -> None:
@@ -101,9 +98,7 @@ async def test_subscription_of_owner_is_kept(server: Server, token: TokenFactory
             await ben.publish()
             await session.receive()
             await session.aclose()
-            with pytest.raises(TimeoutError), anyio.fail_after(0.5):
-                while subscribed_sids(owner.room):
-                    await anyio.sleep(0.02)
+            assert await stays_false(lambda: not subscribed_sids(owner.room), 0.5)
 
 
 async def test_attached_session_ends_when_participant_is_removed(
@@ -112,9 +107,7 @@ async def test_attached_session_ends_when_participant_is_removed(
     """Contract: a hang-up of the room is one of the session."""
     async with join_raw(server.url, token("bot")) as owner, attach_room(owner.room) as session:
         await admin.remove("bot")
-        with anyio.fail_after(DEADLINE):
-            async for _ in session.rx:
-                pass
+        await receive_until_end(session)
         with pytest.raises(DisconnectedError):
             await session.send(AudioFrame(bytes(640), 16000))
     assert session.disconnect_reason is DisconnectReason.PARTICIPANT_REMOVED
@@ -127,9 +120,7 @@ async def test_attached_session_ends_when_owner_disconnects(
     async with join_raw(server.url, token("bot")) as owner:
         async with attach_room(owner.room) as session:
             await owner.room.disconnect()
-            with anyio.fail_after(DEADLINE):
-                async for _ in session.rx:
-                    pass
+            await receive_until_end(session)
         with pytest.raises(ConnectError, match="is not connected"):
             async with attach_room(owner.room):
                 pass
@@ -143,9 +134,7 @@ async def test_attached_session_ends_when_handler_of_owner_raises(
         owner.room.on("disconnected", lambda _: len(None))  # type: ignore[arg-type]
         async with attach_room(owner.room) as session:
             await admin.remove("bot")
-            with anyio.fail_after(DEADLINE):
-                async for _ in session.rx:
-                    pass
+            await receive_until_end(session)
         assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED
 
 
@@ -163,12 +152,8 @@ async def test_track_released_by_owner_is_not_resubscribed(
             (participant,) = owner.room.remote_participants.values()
             (publication,) = participant.track_publications.values()
             publication.set_subscribed(False)
-            with anyio.fail_after(DEADLINE):
-                while publication.subscribed:
-                    await anyio.sleep(0.02)
-            with pytest.raises(TimeoutError), anyio.fail_after(2 * OWNERS_PATIENCE):
-                while not publication.subscribed:  # it is the owner's to decide
-                    await anyio.sleep(0.02)
+            await wait_for(lambda: not publication.subscribed)
+            assert await stays_false(lambda: publication.subscribed, 2 * OWNERS_PATIENCE)
             start = time.monotonic()
         assert time.monotonic() - start < CLOSE_TIMEOUT
 
@@ -191,12 +176,9 @@ async def test_pending_subscription_is_released_on_exit(
             owner.room.on("track_published", lambda track: under_way.append(track.sid))
             await amy.publish()
             await wait_for(lambda: under_way)
-            await anyio.sleep(OWNERS_PATIENCE + 0.005)
-        with anyio.fail_after(DEADLINE):
-            while subscribed_sids(owner.room):
-                await anyio.sleep(0.02)
-        await anyio.sleep(0.5)
-        assert not subscribed_sids(owner.room)
+            await anyio.sleep(OWNERS_PATIENCE + 0.005)  # The subscription has just begun.
+        await wait_for(lambda: not subscribed_sids(owner.room))
+        assert await stays_false(lambda: subscribed_sids(owner.room), 0.5)
 
 
 async def test_preconnect_audio_is_rejected_when_owner_has_handler(
@@ -247,8 +229,6 @@ async def test_attached_session_can_be_cancelled_at_every_checkpoint(
             assert not owner.room.local_participant.track_publications
             assert not own_tasks()
             (bot,) = ben.room.remote_participants.values()
-            with anyio.fail_after(DEADLINE):
-                while bot.track_publications or subscribed_sids(owner.room):
-                    await anyio.sleep(0.02)
+            await wait_for(lambda: not bot.track_publications and not subscribed_sids(owner.room))
 
         assert await cancel_at_every_checkpoint(run, check) > 5

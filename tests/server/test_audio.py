@@ -27,7 +27,7 @@ from support.livekit_server import Server
 from support.marks import measures_network_audio
 from support.raw_participant import join_raw
 from support.tokens import TokenFactory
-from support.waiting import DEADLINE, wait_until_idle
+from support.waiting import DEADLINE, wait_for, wait_until_idle
 
 from beluga_livekit import AudioFrame, LiveKitSession, open_livekit
 
@@ -64,7 +64,7 @@ async def test_rx_frames_have_requested_format(server: Server, token: TokenFacto
         for rate, channels in FORMATS:
             context = open_livekit(
                 server.url,
-                token(f"listener-{rate}-{channels}"),
+                token(f"receiver-{rate}-{channels}"),
                 sample_rate=rate,
                 num_channels=channels,
                 publish=False,
@@ -72,13 +72,13 @@ async def test_rx_frames_have_requested_format(server: Server, token: TokenFacto
             sessions[rate, channels] = await stack.enter_async_context(context)
         peer = await stack.enter_async_context(join_raw(server.url, token("peer")))
         await peer.publish()
-        await wait_for_audience(peer.room)
+        await wait_for(lambda: len(peer.room.remote_participants) == len(FORMATS))
 
         async def check(session: LiveKitSession, rate: int, channels: int) -> None:
             frames = await receive_until_silent(session.rx)
             sound = samples_of(frames)
             assert {(f.sample_rate, f.num_channels) for f in frames} == {(rate, channels)}
-            if channels == 2:  # the track is mono: both sides are the same
+            if channels == 2:  # The track is mono: both channels are equal.
                 assert np.array_equal(sound[:, 0], sound[:, 1])
                 sound = sound[:, 0].copy()
             assert_is_tone(measure_coded(sound, rate), 500)
@@ -108,9 +108,9 @@ async def test_tx_accepts_any_format(server: Server, token: TokenFactory) -> Non
             (48000, 2),
         ]:
             sound = tone(500, 1.0, rate)
-            said = sound if channels == 1 else np.stack([sound, sound], axis=1)
+            samples = sound if channels == 1 else np.stack([sound, sound], axis=1)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(send_frames, tx, split_into_frames(said, rate))
+                tasks.start_soon(send_frames, tx, split_into_frames(samples, rate))
                 assert_is_tone(await receive_and_measure(frames), 500)
 
 
@@ -149,13 +149,9 @@ async def test_audio_shorter_than_block_arrives_at_once(
         anyio.create_task_group() as tasks,
     ):
         await wait_until_idle()
-        tasks.start_soon(
-            send_frames, tx, split_into_frames(tone(1000, 0.006, 16000, level=0.5), 16000)
-        )
-        assert (
-            measure(samples_of(await receive_until_silent(received)), 48000, onset=0).duration
-            < 0.06
-        )
+        tasks.start_soon(send_frames, tx, frames_of_tone(1000, 0.006, 16000, level=0.5))
+        frames = await receive_until_silent(received)
+        assert measure(samples_of(frames), 48000, onset=0).duration < 0.06
         tasks.start_soon(send_frames, tx, frames_of_tone(500, 1.0, 16000))
         assert_is_tone(await receive_and_measure(received), 500)
 
@@ -207,9 +203,7 @@ async def test_unmixed_speakers_keep_their_identity(server: Server, token: Token
         await wait_until_idle()
         async with anyio.create_task_group() as tasks:
             for tx, frequency in speakers.values():
-                tasks.start_soon(
-                    send_frames, tx, split_into_frames(tone(frequency, 1.0, 16000), 16000)
-                )
+                tasks.start_soon(send_frames, tx, frames_of_tone(frequency, 1.0, 16000))
             with anyio.fail_after(DEADLINE):
                 async for frame in rx:
                     received.setdefault(frame.participant, []).append(frame)
@@ -217,7 +211,7 @@ async def test_unmixed_speakers_keep_their_identity(server: Server, token: Token
                         break
         for who, (_, frequency) in speakers.items():
             sound = measure_coded(samples_of(received[who]), 16000)
-            assert_is_tone(sound, frequency, within=0.15)  # as several in a process are
+            assert_is_tone(sound, frequency, within=0.15)  # Three senders share the process.
 
 
 def has_ended(frames: list[AudioFrame]) -> bool:
@@ -234,7 +228,7 @@ async def test_first_frame_waits_for_subscriber(server: Server, token: TokenFact
         tasks.start_soon(send_frames, tx, frames_of_tone(440, 1.0, 16000))
         await anyio.sleep(1.0)
         async with join_raw(server.url, token("late")) as peer, aclosing(peer.frames()) as received:
-            # Nothing is cut off; a jitter buffer that has just begun stretches it a little.
+            # No audio is missing; a jitter buffer that has just begun stretches it a little.
             assert 0.98 <= (await receive_and_measure(received)).duration <= 1.2
 
 
@@ -245,23 +239,18 @@ async def test_last_frame_is_received_when_session_drains(
 
     Without it a subscriber misses 40 ms.
     """
-    received: list[AudioFrame] = []
     async with (
-        open_livekit(server.url, token("listener"), publish=False) as (rx, _),
+        open_livekit(server.url, token("receiver"), publish=False) as (rx, _),
         anyio.create_task_group() as tasks,
     ):
 
-        async def listen() -> None:
-            async for frame in rx:
-                received.append(frame)
+        async def send_and_leave() -> None:
+            async with open_livekit(server.url, token("bot")) as (_, tx):
+                await wait_until_idle()
+                await send_frames(tx, frames_of_tone(440, 1.0, 16000))
 
-        tasks.start_soon(listen)
-        async with open_livekit(server.url, token("bot")) as (_, tx):
-            await wait_until_idle()
-            await send_frames(tx, frames_of_tone(440, 1.0, 16000))
-        await anyio.sleep(0.3)
-        tasks.cancel_scope.cancel()
-    # Leaving at once costs the listener's session 40 ms.
+        tasks.start_soon(send_and_leave)
+        received = await receive_until_silent(rx)
     assert measure_coded(samples_of(received), 16000).duration >= 1.0 - 0.02
 
 
@@ -272,7 +261,7 @@ async def test_sessions_in_one_process_do_not_interfere(
     """Contract: four rooms in one process."""
 
     async def pair(number: int) -> None:
-        name = f"{room}-{number}"
+        name = f"{room_name}-{number}"
         async with (
             open_livekit(server.url, token("ann", room=name), room=name) as ann,
             open_livekit(server.url, token("ben", room=name), room=name) as ben,
@@ -280,10 +269,8 @@ async def test_sessions_in_one_process_do_not_interfere(
         ):
             assert ann.room.name == name
             await wait_until_idle()
-            tasks.start_soon(
-                send_frames, ann.tx, split_into_frames(tone(400 + 50 * number, 1.0, 16000), 16000)
-            )
-            # Eight connections keep two cores busy: jitter buffers make up for what was late.
+            tasks.start_soon(send_frames, ann.tx, frames_of_tone(400 + 50 * number, 1.0, 16000))
+            # Eight connections keep two cores busy: jitter buffers stretch late audio.
             assert_is_tone(await receive_and_measure(ben.rx), 400 + 50 * number, within=0.15)
 
     async with anyio.create_task_group() as tasks:

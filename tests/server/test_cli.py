@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
 import anyio
 import pytest
 import soundfile
 from support.audio import measure, receive_until_silent, samples_of, tone
-from support.cli import cli_environment, run_cli
+from support.cli import COMMAND, cli_environment, run_cli
 from support.livekit_server import Server
+from support.marks import measures_network_audio
 from support.raw_participant import join_raw
 from support.room_admin import RoomAdmin
 from support.tokens import TokenFactory
@@ -19,7 +19,7 @@ from support.waiting import DEADLINE, wait_until_idle
 
 
 @pytest.mark.slow_audio
-@pytest.mark.flaky(reruns=2)  # see test_room.py
+@measures_network_audio
 def test_demo_echoes_itself_through_room(server: Server, tmp_path: Path) -> None:
     """Contract: with a URL and a key, `demo` joins twice, as probe and as echo."""
     given = {
@@ -45,13 +45,13 @@ def test_demo_fails_when_no_participant_echoes(
 
 
 @pytest.mark.anyio
-@pytest.mark.flaky(reruns=2)  # see test_room.py
+@measures_network_audio
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_echo_returns_audio_until_signal(
     server: Server, token: TokenFactory, admin: RoomAdmin, number: signal.Signals
 ) -> None:
     """Contract: `echo` runs until SIGINT or SIGTERM, then leaves the room with exit code 0."""
-    command = [sys.executable, "-m", "beluga_livekit", "echo"]
+    command = [*COMMAND, "echo"]
     env = cli_environment({"LIVEKIT_URL": server.url, "LIVEKIT_TOKEN": token("bot")})
     async with (
         join_raw(server.url, token("peer")) as peer,
@@ -61,11 +61,11 @@ async def test_echo_returns_audio_until_signal(
         async with anyio.create_task_group() as tasks:
             frames = peer.frames()
 
-            async def play_tone() -> None:
+            async def play_when_idle() -> None:
                 await wait_until_idle()
                 await peer.play(tone(440, 1.0, 48000))
 
-            tasks.start_soon(play_tone)
+            tasks.start_soon(play_when_idle)
             received = measure(samples_of(await receive_until_silent(frames)), 48000, onset=0.5)
             await frames.aclose()
         assert received.frequency == pytest.approx(440, abs=1)
@@ -74,7 +74,7 @@ async def test_echo_returns_audio_until_signal(
         with anyio.fail_after(DEADLINE):
             assert await echo.wait() == 0
             while "bot" in await admin.identities():
-                await anyio.sleep(0.02)
+                await anyio.lowlevel.checkpoint()
 
 
 @pytest.mark.anyio
@@ -82,11 +82,11 @@ async def test_echo_ends_when_room_is_deleted(
     server: Server, token: TokenFactory, admin: RoomAdmin
 ) -> None:
     """Contract: a hang-up ends `echo` with exit code 0."""
-    command = [sys.executable, "-m", "beluga_livekit", "echo"]
+    command = [*COMMAND, "echo"]
     env = cli_environment({"LIVEKIT_URL": server.url, "LIVEKIT_TOKEN": token("bot")})
     async with await anyio.open_process(command, env=env) as echo:
         with anyio.fail_after(DEADLINE):
             assert echo.stdout is not None
-            assert b"Echoing room" in await echo.stdout.receive()  # it is in
+            assert b"Echoing room" in await echo.stdout.receive()
             await admin.delete_room()
             assert await echo.wait() == 0

@@ -44,7 +44,7 @@ async def test_send_ends_block_without_error_when_room_is_deleted(
 ) -> None:
     """Contract: the session's own DisconnectedError is absorbed, in an ExceptionGroup too."""
 
-    async def play_tone(tx: anyio.abc.ObjectSendStream[AudioFrame]) -> None:
+    async def send_forever(tx: anyio.abc.ObjectSendStream[AudioFrame]) -> None:
         while True:
             await tx.send(AudioFrame(bytes(640), 16000))
 
@@ -54,10 +54,10 @@ async def test_send_ends_block_without_error_when_room_is_deleted(
             await admin.delete_room()
             if in_a_group:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(play_tone, session.tx)
-                    tasks.start_soon(play_tone, session.tx)
+                    tasks.start_soon(send_forever, session.tx)
+                    tasks.start_soon(send_forever, session.tx)
             else:
-                await play_tone(session.tx)
+                await send_forever(session.tx)
     assert session.disconnect_reason is DisconnectReason.ROOM_DELETED
 
 
@@ -90,7 +90,7 @@ async def test_nested_session_does_not_absorb_outer_disconnect(
     server: Server, token: TokenFactory, admin: RoomAdmin
 ) -> None:
     """Contract: each session absorbs only its own error."""
-    passed_the_inner_one = False
+    passed_inner_session = False
     async with open_livekit(server.url, token("outer")) as outer:
         try:
             async with open_livekit(server.url, token("inner")):
@@ -98,6 +98,6 @@ async def test_nested_session_does_not_absorb_outer_disconnect(
                 await receive_until_end(outer)
                 await outer.send(AudioFrame(bytes(640), 16000))
         except DisconnectedError:
-            passed_the_inner_one = True
+            passed_inner_session = True
             raise
-    assert passed_the_inner_one
+    assert passed_inner_session

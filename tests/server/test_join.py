@@ -12,7 +12,7 @@ from livekit import rtc
 from support.livekit_server import Server
 from support.raw_participant import join_raw
 from support.tokens import TokenFactory
-from support.waiting import DEADLINE
+from support.waiting import DEADLINE, wait_for
 
 from beluga_livekit import AudioFrame, AuthenticationError, ConfigError, ConnectError, open_livekit
 
@@ -59,9 +59,7 @@ async def test_on_room_is_called_before_connect(server: Server, token: TokenFact
         join_raw(server.url, token("peer")) as peer,
     ):
         await peer.room.local_participant.publish_data(b"hello")
-        with anyio.fail_after(DEADLINE):
-            while not received:
-                await anyio.sleep(0.02)
+        await wait_for(lambda: received)
     assert received == [b"hello"]
 
 
@@ -75,7 +73,7 @@ async def test_error_in_on_room_leaves_nothing_open(server: Server, token: Token
 async def test_room_connected_in_handler_is_independent(
     server: Server, token: TokenFactory, room_name: str
 ) -> None:
-    """Regression: tasks started by a handler inherited the context of the session's connect."""
+    """Contract: a task started by a handler inherits nothing of the session's connect."""
     names: list[str] = []
 
     async def join_another(name: str) -> None:
@@ -87,7 +85,7 @@ async def test_room_connected_in_handler_is_independent(
     def on_room(joined: rtc.Room) -> None:
         def on_data() -> None:
             for number in range(2):
-                running.append(asyncio.ensure_future(join_another(f"{room}-{number}")))
+                running.append(asyncio.ensure_future(join_another(f"{room_name}-{number}")))
 
         joined.on("data_received", on_data)
 
@@ -97,10 +95,8 @@ async def test_room_connected_in_handler_is_independent(
         join_raw(server.url, token("peer")) as peer,
     ):
         await peer.room.local_participant.publish_data(b"go")
-        with anyio.fail_after(DEADLINE):
-            while len(names) < 2:
-                await anyio.sleep(0.02)
-    assert sorted(names) == [f"{room}-0", f"{room}-1"]
+        await wait_for(lambda: len(names) == 2)
+    assert sorted(names) == [f"{room_name}-0", f"{room_name}-1"]
 
 
 async def test_failed_connect_does_not_block_next_one(server: Server, token: TokenFactory) -> None:
@@ -116,7 +112,7 @@ async def test_failed_connect_does_not_block_next_one(server: Server, token: Tok
 async def test_playback_starts_at_subscription_timeout(
     server: Server, token: TokenFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Contract: without a subscriber, playback starts after `subscription_timeout`, with a log line."""
+    """Contract: without a subscriber, playback starts after this time, with a log line."""
     async with open_livekit(server.url, token("bot"), subscription_timeout=0.2) as session:
         with anyio.fail_after(DEADLINE):
             await session.send(AudioFrame(bytes(3200), 16000))
@@ -128,7 +124,7 @@ async def test_playback_starts_at_subscription_timeout(
 async def test_join_failure_states_reason_in_one_line(
     server: Server, token: TokenFactory, room_name: str
 ) -> None:
-    """Contract: type, reason and `retryable`, within 10 s, without the token or the SDK's traceback."""
+    """Contract: error type, reason and `retryable`, within 10 s, without token or traceback."""
     port = server.url.rpartition(":")[2]
     good = token("bot")
     cases = [
@@ -161,6 +157,6 @@ async def test_log_never_shows_token(
             pass
     async with open_livekit(server.url, token("bot")):
         pass
-    assert "'bot' in '" in caplog.text  # our line for it
-    assert "401 Unauthorized" in caplog.text  # the SDK's own lines are here as well
+    assert "'bot' in '" in caplog.text  # The package's line.
+    assert "401 Unauthorized" in caplog.text  # The SDK's lines.
     assert "eyJ" not in caplog.text

@@ -5,4 +5,4 @@ from __future__ import annotations
 import pytest
 from loopback.test_participants import *  # noqa: F403 - a test added there runs here too
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio]

@@ -19,7 +19,7 @@ from support.audio import (
     tone,
 )
 from support.livekit_server import Server
-from support.playback import RATE
+from support.marks import measures_network_audio
 from support.raw_participant import join_raw
 from support.tokens import TokenFactory
 from support.waiting import wait_for
@@ -27,11 +27,13 @@ from support.waiting import wait_for
 from beluga_livekit import open_livekit
 from beluga_livekit._receive.preconnect import TOPIC
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, measures_network_audio]
+
+RATE = 16000
 
 
 def in_webm(samples: NDArray[np.int16], rate: int) -> bytes:
-    """Opus in WebM, as the `MediaRecorder` of browsers makes it."""
+    """Return samples as Opus in WebM, as the `MediaRecorder` of browsers makes it."""
     out = io.BytesIO()
     with av.open(out, "w", format="webm") as container:
         stream = container.add_stream("libopus", rate=rate, layout="mono")
@@ -57,7 +59,7 @@ async def test_preconnect_audio_precedes_live_audio(
         join_raw(server.url, token("other")) as other,
         bot.open_rx(frame_size=160) as short,
         collect_frames(bot.rx) as received,
-        collect_frames(short) as heard_short,
+        collect_frames(short) as short_frames,
     ):
         await other.publish("MICROPHONE")
         await bot.receive()
@@ -65,7 +67,7 @@ async def test_preconnect_audio_precedes_live_audio(
 
         async def send() -> None:
             attributes = {"trackId": sid, "sampleRate": "24000", "channels": "1"}
-            for _ in range(2):  # the second time is once too often
+            for _ in range(2):  # The second recording has to be ignored.
                 writer = await peer.room.local_participant.stream_bytes(
                     name="preconnect",
                     topic=TOPIC,
@@ -73,7 +75,7 @@ async def test_preconnect_audio_precedes_live_audio(
                     mime_type=mime_type,
                     destination_identities=["bot"],
                 )
-                for at in range(0, len(data), 9601):  # cut within a sample
+                for at in range(0, len(data), 9601):  # Chunks end within a sample.
                     await writer.write(data[at : at + 9601])
                     await anyio.sleep(0.2 if how == "slowly" else 0)
                 await writer.aclose()
@@ -81,10 +83,10 @@ async def test_preconnect_audio_precedes_live_audio(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(peer.play, now)
             tasks.start_soon(send)
-        both = (received, heard_short)
-        await wait_for(lambda: all(level_of(samples_of(h.frames), 700) > 0.2 for h in both))
-        await anyio.sleep(0.5)
-    assert "pre-connect" not in caplog.text  # it was not waited for in vain
+        both = (received, short_frames)
+        await wait_for(lambda: all(level_of(samples_of(each.frames), 700) > 0.2 for each in both))
+        await anyio.sleep(0.5)  # A second copy would arrive now.
+    assert "pre-connect" not in caplog.text  # No timeout was logged.
     for recording in both:
         sound = samples_of(recording.frames)
         assert measure(sound, RATE, onset=0.0).duration == pytest.approx(2.0, abs=0.2)
@@ -95,7 +97,7 @@ async def test_preconnect_audio_precedes_live_audio(
             assert got == pytest.approx(levels, abs=0.03)
 
 
-@pytest.mark.parametrize("wrong", ["nothing", "no webm", "half a sample", "of somebody else"])
+@pytest.mark.parametrize("wrong", ["nothing", "no webm", "half a sample", "of another participant"])
 async def test_invalid_preconnect_audio_does_not_block_live_audio(
     server: Server, token: TokenFactory, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,7 +111,7 @@ async def test_invalid_preconnect_audio_does_not_block_live_audio(
         await other.publish("MICROPHONE")
         await bot.receive()
         sid = await peer.publish("MICROPHONE", preconnect_buffer=True)
-        sender = other if wrong == "of somebody else" else peer
+        sender = other if wrong == "of another participant" else peer
         if wrong != "nothing":
             attributes = {"trackId": sid, "sampleRate": "24000", "channels": "1"}
             writer = await sender.room.local_participant.stream_bytes(

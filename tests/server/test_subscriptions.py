@@ -23,11 +23,12 @@ from support.audio import (
 )
 from support.leaks import count_track_readers
 from support.livekit_server import Server
+from support.marks import measures_network_audio
 from support.raw_participant import RawParticipant, join_raw, subscribed_sids
 from support.tokens import TokenFactory
-from support.waiting import DEADLINE, wait_for, wait_until_idle
+from support.waiting import wait_for, wait_until_idle
 
-from beluga_livekit import AudioFrame, ParticipantStream, TrackSource, open_livekit
+from beluga_livekit import ParticipantStream, TrackSource, open_livekit
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +56,7 @@ async def test_only_selected_tracks_are_subscribed(server: Server, token: TokenF
 
 
 @pytest.mark.slow_audio
+@measures_network_audio
 async def test_screen_share_audio_is_separate_from_microphone(
     server: Server, token: TokenFactory
 ) -> None:
@@ -63,8 +65,7 @@ async def test_screen_share_audio_is_separate_from_microphone(
 
     async def record(stream: ParticipantStream) -> None:
         recording = sources[stream.source] = Recording()
-        async for frame in stream:
-            recording.frames.append(frame)
+        await recording.receive(stream)
 
     async with (
         open_livekit(server.url, token("bot")) as bot,
@@ -88,10 +89,12 @@ async def test_screen_share_audio_is_separate_from_microphone(
             async with anyio.create_task_group() as speaking:
                 speaking.start_soon(voice.play, tone(440, 1.5, 48000))
                 speaking.start_soon(screen.play, tone(700, 1.5, 48000))
-            await anyio.sleep(0.3)
+            await wait_for(
+                lambda: everything.frames and not any(map(is_loud, everything.frames[-10:]))
+            )
         tasks.cancel_scope.cancel()
     assert {frame.participant for frame in everything.frames} <= {"peer", None}
-    assert everything.loud_seconds_from(None) == 0  # of two tracks, but of one participant
+    assert everything.loud_seconds_from(None) == 0  # Two tracks, but one participant.
     for recording, levels in (
         (received, (0.25, 0.0)),
         (everything, (0.25, 0.25)),
@@ -104,6 +107,7 @@ async def test_screen_share_audio_is_separate_from_microphone(
 
 
 @pytest.mark.slow_audio
+@measures_network_audio
 async def test_republished_microphone_is_resubscribed_into_one_stream(
     server: Server, token: TokenFactory
 ) -> None:
@@ -111,7 +115,7 @@ async def test_republished_microphone_is_resubscribed_into_one_stream(
     streams: list[str] = []
     sids: set[str | None] = set()
 
-    async def listen(stream: ParticipantStream) -> None:
+    async def collect_sids(stream: ParticipantStream) -> None:
         streams.append(stream.participant.identity)
         async for frame in stream:
             if is_loud(frame):
@@ -122,7 +126,7 @@ async def test_republished_microphone_is_resubscribed_into_one_stream(
         join_raw(server.url, token("peer")) as peer,
         anyio.create_task_group() as tasks,
     ):
-        tasks.start_soon(bot.for_each_participant, listen)
+        tasks.start_soon(bot.for_each_participant, collect_sids)
         async with collect_frames(bot.rx) as received:
             for _ in range(50):
                 sid = await peer.publish()
@@ -141,6 +145,7 @@ async def test_republished_microphone_is_resubscribed_into_one_stream(
 
 
 @pytest.mark.slow_audio
+@measures_network_audio
 async def test_stereo_track_is_received_as_mono_in_both_channels(
     server: Server, token: TokenFactory
 ) -> None:
@@ -153,7 +158,7 @@ async def test_stereo_track_is_received_as_mono_in_both_channels(
         await peer.publish("MICROPHONE")
         await wait_until_idle()
         await peer.play(tone(440, 1.0, 48000, channels=2))
-        await anyio.sleep(0.3)
+        await wait_for(lambda: received.frames and not any(map(is_loud, received.frames[-10:])))
     sound = samples_of(received.frames)
     assert sound.shape[1] == 2
     for side in (0, 1):
@@ -162,41 +167,34 @@ async def test_stereo_track_is_received_as_mono_in_both_channels(
 
 
 @pytest.mark.slow_audio
+@measures_network_audio
 async def test_rx_is_continuous_through_mute_republish_and_departure(
     server: Server, token: TokenFactory
 ) -> None:
     """Contract: rx has as much audio as time has passed, from its first frame on."""
     async with open_livekit(server.url, token("bot")) as (rx, _):
-        frames: list[AudioFrame] = []
-        async with anyio.create_task_group() as tasks:
-
-            async def listen() -> None:
-                async for frame in rx:
-                    frames.append(frame)
-
-            tasks.start_soon(listen)
+        async with collect_frames(rx) as recording:
             async with join_raw(server.url, token("peer")) as peer:
                 await peer.publish()
                 await peer.play(tone(440, 0.5, 48000))
                 for _ in range(3):
                     await peer.unpublish()
-                    await anyio.sleep(0.3)
+                    await anyio.sleep(0.3)  # rx continues without a track.
                     await peer.publish()
                     await peer.play(tone(440, 0.5, 48000))
                 publication = next(iter(peer.room.local_participant.track_publications.values()))
                 assert publication.track is not None
                 publication.track.mute()
-                await anyio.sleep(0.3)
+                await anyio.sleep(0.3)  # rx continues while muted.
                 publication.track.unmute()
                 await peer.play(tone(440, 0.5, 48000))
-            await anyio.sleep(0.5)
-            tasks.cancel_scope.cancel()
+            await anyio.sleep(0.5)  # rx continues without the participant.
+        frames = recording.frames
         assert len({frame.track_sid for frame in frames if frame.track_sid}) == 4
         first, last = frames[0].timestamp, frames[-1].timestamp
         assert first is not None
         assert last is not None
-        # As much sound as time has passed, nothing missing and nothing doubled: a track that
-        # ends or begins within a frame moves the clock by less than one frame.
+        # A track that ends or begins within a frame moves the clock by less than one frame.
         total = sum(frame.duration for frame in frames)
         assert total == pytest.approx(last - first, abs=0.02 * 2 * 5)
         assert {frame.lost for frame in frames} == {0.0}
@@ -216,10 +214,11 @@ async def test_video_is_not_subscribed(server: Server, token: TokenFactory) -> N
         await peer.publish()
         await session.receive()
         (participant,) = session.room.remote_participants.values()
-        subscribed_sids = {p.kind: p.subscribed for p in participant.track_publications.values()}
-        assert subscribed_sids == {rtc.TrackKind.KIND_AUDIO: True, rtc.TrackKind.KIND_VIDEO: False}
+        subscribed = {p.kind: p.subscribed for p in participant.track_publications.values()}
+        assert subscribed == {rtc.TrackKind.KIND_AUDIO: True, rtc.TrackKind.KIND_VIDEO: False}
 
 
+@measures_network_audio
 async def test_closed_tx_unpublishes_and_rx_continues(server: Server, token: TokenFactory) -> None:
     """Contract: the two directions end by themselves."""
     async with (
@@ -230,15 +229,14 @@ async def test_closed_tx_unpublishes_and_rx_continues(server: Server, token: Tok
         await peer.publish()
         assert bot.track_publications
         await tx.aclose()
-        with anyio.fail_after(DEADLINE):
-            while bot.track_publications:
-                await anyio.sleep(0.02)
+        await wait_for(lambda: not bot.track_publications)
         await wait_until_idle()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(peer.play, tone(440, 1.0, 48000))
             assert_is_tone(await receive_and_measure(rx), 440)
 
 
+@measures_network_audio
 async def test_closed_rx_unsubscribes_and_tx_continues(server: Server, token: TokenFactory) -> None:
     """Contract: the two directions end by themselves."""
     async with (
@@ -251,9 +249,7 @@ async def test_closed_rx_unsubscribes_and_tx_continues(server: Server, token: To
         await rx.aclose()
         (participant,) = session.room.remote_participants.values()
         (publication,) = participant.track_publications.values()
-        with anyio.fail_after(DEADLINE):
-            while publication.subscribed:
-                await anyio.sleep(0.02)
+        await wait_for(lambda: not publication.subscribed)
         await wait_until_idle()
         async with anyio.create_task_group() as tasks, aclosing(peer.frames()) as received:
             tasks.start_soon(send_frames, tx, frames_of_tone(440, 1.0, 16000))

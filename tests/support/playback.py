@@ -13,7 +13,7 @@ import numpy as np
 
 from beluga_livekit import AudioFrame, LiveKitSession, Playout, open_loopback
 from support.audio import Samples, tone
-from support.waiting import DEADLINE
+from support.waiting import wait_for
 
 # At the wire's rate nothing resamples: received audio equals played audio, bit by bit.
 RATE = 48_000
@@ -112,9 +112,7 @@ def seconds_played(session: LiveKitSession) -> float:
 async def wait_until_played(session: LiveKitSession, seconds: float) -> None:
     """Wait until this much more (s) has been played, within 1 ms."""
     until = seconds_played(session) + seconds
-    with anyio.fail_after(DEADLINE):
-        while seconds_played(session) < until:
-            await anyio.sleep(0.001)
+    await wait_for(lambda: seconds_played(session) >= until, poll=0.001)
 
 
 def assert_fades_out(sound: Samples, whole: Samples) -> int:

@@ -18,6 +18,9 @@ class RoomAdmin:
         active = api.ParticipantInfo.State.ACTIVE
         return {each.identity for each in listed if each.state == active or not connected}
 
+    async def is_empty(self) -> bool:
+        return not await self.identities()
+
     async def remove(self, identity: str) -> None:
         request = api.RoomParticipantIdentity(room=self._room, identity=identity)
         await self._client.room.remove_participant(request)

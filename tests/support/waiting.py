@@ -11,14 +11,17 @@ import anyio.lowlevel
 
 # Limit for anything a test waits for (s): far more than it needs, so that a slow machine passes.
 DEADLINE = 30.0
-POLL = 0.01  # Pause between two checks of a condition (s).
+# Pause between two checks of a condition (s): a block of audio.
+POLL = 0.01
 
 
-async def wait_for(condition: Callable[[], object], within: float = DEADLINE) -> None:
+async def wait_for(
+    condition: Callable[[], object], within: float = DEADLINE, *, poll: float = POLL
+) -> None:
     """Wait until a condition is true; it may be asynchronous."""
     with anyio.fail_after(within):
         while not await _value_of(condition):
-            await anyio.sleep(POLL)
+            await anyio.sleep(poll)
 
 
 async def stays_false(condition: Callable[[], object], seconds: float) -> bool:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Clock:
-    """A clock that goes when it is told to: a second of waiting is otherwise a second of test."""
+    """A clock that only the test advances: waiting takes no time."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -48,7 +48,7 @@ def frame(number: int, track: str = "a", seconds: float = 0.02) -> AudioFrame:
 
 
 def put(buffer: FrameBuffer, frame: AudioFrame) -> None:
-    """In a lane of its track."""
+    """Put a frame that is ordered within its own track."""
     buffer.put(frame, frame.track_sid)
 
 
@@ -192,9 +192,9 @@ async def test_excess_latency_is_trimmed_without_click(
         received.append(trimming_buffer.rx.receive_nowait())
         clock.now += 0.02
     assert trimming_buffer.delay <= 0.02 + 1e-9
-    shed = (late - 1) * 0.02 if late <= 50 else None
-    if shed is not None:
-        assert trimming_buffer.seconds_trimmed == pytest.approx(shed, abs=0.021)
+    trimmed = (late - 1) * 0.02 if late <= 50 else None
+    if trimmed is not None:
+        assert trimming_buffer.seconds_trimmed == pytest.approx(trimmed, abs=0.021)
     assert sum(frame.lost for frame in received) == pytest.approx(trimming_buffer.seconds_dropped)
     sound = np.concatenate([frame.samples for frame in received]).astype(np.float64)
     steps = np.abs(np.diff(sound, axis=0))
@@ -205,7 +205,7 @@ async def test_excess_latency_is_trimmed_without_click(
 async def test_nothing_is_trimmed_when_reader_catches_up(
     trimming_buffer: FrameBuffer, clock: Clock
 ) -> None:
-    """Contract: a reader blocked for 3 s that then reads at twice the speed receives every frame."""
+    """Contract: a reader blocked for 3 s that then reads at twice the speed loses nothing."""
     received: list[AudioFrame] = []
     for number in range(150):
         trimming_buffer.put(sine(number))
@@ -268,7 +268,7 @@ async def test_backlog_is_trimmed_when_reader_reads_in_bursts(
     for number in range(300):
         buffer.put(frame(number))
         clock.now += 0.02
-        if number >= 30 and number % 10 == 0:  # 0.2 s at a time, and 0.6 s late
+        if number >= 30 and number % 10 == 0:  # 0.2 s at a time, 0.6 s late
             for _ in range(min(10, buffer.rx.statistics().current_buffer_used)):
                 buffer.rx.receive_nowait()
     assert 0.3 < buffer.seconds_trimmed < 1.5

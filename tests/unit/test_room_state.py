@@ -45,7 +45,7 @@ async def room_state(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RoomState
 
 
 class ExpectedEvents:
-    """The kinds of events that a room_state has told so far."""
+    """Checks the types of the events of a RoomState, in order."""
 
     def __init__(self, room_state: RoomState) -> None:
         self._events = room_state.events()
@@ -88,7 +88,7 @@ async def test_participant_returning_within_grace_has_not_left(
     assert not room_state.participants
 
 
-@pytest.mark.parametrize("room", [None, "room"])
+@pytest.mark.parametrize("room_name", [None, "room"])
 async def test_participant_lost_while_reconnecting_has_time_to_return(
     room_state: RoomState, expected: ExpectedEvents, room_name: str | None
 ) -> None:
@@ -96,7 +96,7 @@ async def test_participant_lost_while_reconnecting_has_time_to_return(
     for name in ("ann", "ben"):
         room_state.enter(Participant(name))
     await expected.next(ParticipantJoined, ParticipantJoined)
-    room_state.leave("ann")  # the SDK tells that first
+    room_state.leave("ann")  # The SDK reports that first.
     room_state.interrupted()
     room_state.interrupted()
     room_state.leave("ben")
@@ -150,7 +150,7 @@ async def test_disconnected_is_last_event_and_stops_timers(
         await expected.next(ParticipantLeft)
     await room_state.wait_until_changed()
     await anyio.sleep(0.1)
-    assert "ann" in room_state.participants  # nothing happens any more
+    assert "ann" in room_state.participants  # Its timer was stopped.
     with room_state.events() as late:
         assert [event async for event in late] == [Disconnected(DisconnectReason.ROOM_DELETED)]
 

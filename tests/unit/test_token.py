@@ -47,7 +47,7 @@ def test_read_token_raises_config_error_for_any_text(text: str) -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_read_token_raises_config_error_for_anyclaims_of(claims: Any) -> None:
+def test_read_token_raises_config_error_for_any_claims(claims: Any) -> None:
     """Contract: claims of any JSON type are a ConfigError or read."""
     with pytest.raises(ConfigError):
         read_token(make_jwt(video=claims))

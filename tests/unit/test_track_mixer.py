@@ -15,7 +15,7 @@ SIZE = 960  # 20 ms
 
 
 class ClockedMixer:
-    """A mixer, and a clock that goes when it is told to."""
+    """A mixer with a clock that only the test advances."""
 
     def __init__(self) -> None:
         self.mixer = TrackMixer()
@@ -89,21 +89,21 @@ def test_joining_track_delays_no_other_track(late: float) -> None:
 def test_track_in_step_is_aligned_once_it_was_silent(first: int) -> None:
     """Contract: alignment uses silence, and loses no sample."""
     mixer = ClockedMixer()
-    said = [first, 100, 200, 300, 0, 500, 600, 700, 800]
-    for number, value in enumerate(said, 1):
+    values = [first, 100, 200, 300, 0, 500, 600, 700, 800]
+    for number, value in enumerate(values, 1):
         mixer.push("a", constant(number), after=0.019)
         mixer.push("b", constant(value), after=0.001)
-    late = 1 if first else 0  # frames, until it is silent
+    late = 1 if first else 0  # Frames, until the track is silent.
     received = [int(mixed.samples[0]) for mixed in mixer.mixed]
     assert received[0] == 1
-    assert received[1:4] == [number + said[number - 1 - late] for number in (2, 3, 4)]
-    assert received[6:] == [number + said[number - 1] for number in (7, 8, 9)]
-    # Nothing of what was said is lost.
-    assert sum(received) == sum(said) + sum(range(1, 10))
+    assert received[1:4] == [number + values[number - 1 - late] for number in (2, 3, 4)]
+    assert received[6:] == [number + values[number - 1] for number in (7, 8, 9)]
+    # No sample is lost.
+    assert sum(received) == sum(values) + sum(range(1, 10))
 
 
 def test_noise_beside_voice_is_not_named() -> None:
-    """Contract: tracks 30 dB below another are not named."""
+    """Contract: quiet tracks are in the sum, and named only where no track is loud."""
     mixer = ClockedMixer()
     for _ in range(3):
         mixer.push("a", constant(3200), after=0.01)
@@ -134,7 +134,7 @@ def test_stalled_track_delays_others_only_once() -> None:
     assert mixer.mixed[-1].samples[0] == 3
 
 
-@pytest.mark.parametrize("first", ["a", "b"])  # whose backlog comes first
+@pytest.mark.parametrize("first", ["a", "b"])  # The track whose backlog comes first.
 @pytest.mark.parametrize("phase", [0.0, 0.004, 0.01])
 def test_backlogs_stay_aligned_after_stall(phase: float, first: str) -> None:
     """Contract: after a stall of the process all tracks keep their alignment and their audio."""
@@ -152,7 +152,7 @@ def test_backlogs_stay_aligned_after_stall(phase: float, first: str) -> None:
     late = before // 100 - before % 100
     mixed = {int(m.samples[0]) for m in mixer.mixed[12:140]}
     assert {value // 100 - value % 100 for value in mixed if value < 10000} == {late}
-    # Nothing was lost: what goes out is as long as what came in, but for what waits.
+    # Output is as long as input, but for two frames that wait.
     assert len(mixer.sound) >= (number + 148) * SIZE
 
 
@@ -196,7 +196,7 @@ def test_backlog_of_one_track_is_trimmed_without_click() -> None:
 
 def test_removed_track_is_not_awaited_and_loses_nothing() -> None:
     """Contract: removal releases the sum and keeps all delivered audio."""
-    for last in ("a", "b"):  # who delivers the last frame before the other one ends
+    for last in ("a", "b"):  # The track that delivers the last frame before the end of "b".
         mixer = ClockedMixer()
         for _ in range(5):
             mixer.push("a", constant(1), after=0.01)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 from typing import Any
 
 import pytest
-from support.tokens import TokenFactory
+from support.tokens import make_jwt
 
 from beluga_livekit import ConfigError, open_loopback, transport
 from beluga_livekit.transport import LiveKitTransport, TransportConfig
@@ -15,12 +15,10 @@ from beluga_livekit.transport import LiveKitTransport, TransportConfig
 @pytest.mark.parametrize(
     "make", [lambda config: transport.new("livekit", config), LiveKitTransport]
 )
-def test_transport_config_is_validated_when_session_is_made(
-    make: Any, token: TokenFactory, room_name: str
-) -> None:
+def test_transport_config_is_validated_when_session_is_made(make: Any) -> None:
     """Contract: a provider rejects a wrong TransportConfig at the call."""
     url = "ws://127.0.0.1:1"
-    good = token("bot")
+    good = make_jwt()
     for config, message in [
         (TransportConfig(), "^livekit: URL is required$"),
         (TransportConfig(url=url), "^livekit: Token is required$"),
@@ -33,7 +31,7 @@ def test_transport_config_is_validated_when_session_is_made(
     ]:
         with pytest.raises(ConfigError, match=message):
             make(config)
-    make(TransportConfig(url, good, extra={"room": room_name, "frame_size": 512}))
+    make(TransportConfig(url, good, extra={"room": "voice-room", "frame_size": 512}))
 
 
 def test_transport_extra_must_be_mapping() -> None:
