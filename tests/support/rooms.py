@@ -1,4 +1,4 @@
-"""A room for several sessions, on the real server or without one: the same tests run in both."""
+"""A room for several sessions, on the server or as a `LoopbackRoom`: one interface for tests."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from typing import Any, Protocol
 
 import anyio
 import numpy as np
-from conftest import Admin, MakeToken
 from numpy.typing import NDArray
 
 from beluga_livekit import LiveKitSession, open_livekit
 from beluga_livekit.testing import LoopbackRoom
-from support import peers
-from support.audio import DEADLINE
 from support.livekit_server import Server
+from support.raw_participant import join_raw
+from support.room_admin import RoomAdmin
+from support.tokens import TokenFactory
 
-Say = Callable[[NDArray[np.int16]], Awaitable[None]]
+PlayOnce = Callable[[NDArray[np.int16]], Awaitable[None]]
 
 
-class Gathering(Protocol):
+class RoomUnderTest(Protocol):
     def open(
         self,
         identity: str,
         *,
-        kind: str = "standard",
+        kind: Any = "standard",
         attributes: dict[str, str] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[LiveKitSession]:
-        """Returns a session that is yet to join."""
+        """Return the context manager of a session in this room."""
 
-    def visit(self, identity: str) -> AbstractAsyncContextManager[Say]:
-        """Returns somebody who is yet to join, says 48 kHz samples and hears nothing."""
+    def open_source(self, identity: str) -> AbstractAsyncContextManager[PlayOnce]:
+        """Return a participant without subscriptions; it publishes, plays and unpublishes."""
 
-    async def change(self, identity: str, attributes: dict[str, str]) -> None: ...
+    async def update_attributes(self, identity: str, attributes: dict[str, str]) -> None: ...
 
     async def mute(self, identity: str) -> None:
-        """As a server does."""
+        """Mute a participant from the server's side."""
 
     async def remove(self, identity: str) -> None: ...
 
-    async def delete(self) -> None: ...
 
+class ServerRoomUnderTest:
+    """A room of the real server."""
 
-class ServerGathering:
-    def __init__(self, server: Server, token: MakeToken, admin: Admin) -> None:
+    def __init__(self, server: Server, token: TokenFactory, admin: RoomAdmin) -> None:
         self._url = server.url
         self._token = token
         self._admin = admin
@@ -54,7 +54,7 @@ class ServerGathering:
         self,
         identity: str,
         *,
-        kind: str = "standard",
+        kind: Any = "standard",
         attributes: dict[str, str] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[LiveKitSession]:
@@ -62,19 +62,20 @@ class ServerGathering:
         return open_livekit(self._url, token, **options)
 
     @asynccontextmanager
-    async def visit(self, identity: str) -> AsyncGenerator[Say, None]:
-        async with peers.join(self._url, self._token(identity), auto_subscribe=False) as peer:
+    async def open_source(self, identity: str) -> AsyncGenerator[PlayOnce, None]:
+        async with join_raw(self._url, self._token(identity), auto_subscribe=False) as raw:
 
-            async def speak_up(samples: NDArray[np.int16]) -> None:
-                await peer.publish("MICROPHONE")
-                await peer.say(samples)
-                await anyio.sleep(0.2)  # what is on its way is lost with the track
-                await peer.unpublish()
+            async def play_once(samples: NDArray[np.int16]) -> None:
+                await raw.publish("MICROPHONE")
+                await raw.play(samples)
+                # The track's end discards audio that is still on its way (up to 0.2 s).
+                await anyio.sleep(0.2)
+                await raw.unpublish()
 
-            yield speak_up
+            yield play_once
 
-    async def change(self, identity: str, attributes: dict[str, str]) -> None:
-        await self._admin.change(identity, attributes)
+    async def update_attributes(self, identity: str, attributes: dict[str, str]) -> None:
+        await self._admin.update_attributes(identity, attributes)
 
     async def mute(self, identity: str) -> None:
         await self._admin.mute(identity)
@@ -82,11 +83,10 @@ class ServerGathering:
     async def remove(self, identity: str) -> None:
         await self._admin.remove(identity)
 
-    async def delete(self) -> None:
-        await self._admin.delete_room()
 
+class LoopbackRoomUnderTest:
+    """A room without a server."""
 
-class LoopbackGathering:
     def __init__(self) -> None:
         self._room = LoopbackRoom(absorb=True)
 
@@ -101,15 +101,15 @@ class LoopbackGathering:
         return self._room.open(identity, kind=kind, attributes=attributes or {}, **options)
 
     @asynccontextmanager
-    async def visit(self, identity: str) -> AsyncGenerator[Say, None]:
-        async with self._room.open(identity, participants=()) as member:
+    async def open_source(self, identity: str) -> AsyncGenerator[PlayOnce, None]:
+        async with self._room.open(identity, participants=()) as session:
 
-            async def speak_up(samples: NDArray[np.int16]) -> None:
-                await member.play(samples.tobytes(), sample_rate=48000)
+            async def play_once(samples: NDArray[np.int16]) -> None:
+                await session.play(samples.tobytes(), sample_rate=48000)
 
-            yield speak_up
+            yield play_once
 
-    async def change(self, identity: str, attributes: dict[str, str]) -> None:
+    async def update_attributes(self, identity: str, attributes: dict[str, str]) -> None:
         self._room.update(identity, attributes=attributes)
 
     async def mute(self, identity: str) -> None:
@@ -117,13 +117,3 @@ class LoopbackGathering:
 
     async def remove(self, identity: str) -> None:
         self._room.remove(identity)
-
-    async def delete(self) -> None:
-        self._room.delete()
-
-
-async def until(condition: Any) -> None:
-    """Waits until something has come true."""
-    with anyio.fail_after(DEADLINE):
-        while not condition():
-            await anyio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""An AudioFrame holds sound and its format, and refuses what is neither."""
+"""AudioFrame: audio and its format, validated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from livekit import rtc
 from beluga_livekit import AudioFrame, ConfigError
 
 
-def test_a_frame_knows_its_length() -> None:
+def test_frame_reports_length_and_duration() -> None:
+    """Contract: samples_per_channel and duration follow from the bytes and the format."""
     frame = AudioFrame(bytes(640), 16000)
     assert frame.samples_per_channel == 320
     assert frame.duration == pytest.approx(0.02)
@@ -21,7 +22,8 @@ def test_a_frame_knows_its_length() -> None:
     assert AudioFrame(bytes(640), 16000, 2).samples_per_channel == 160
 
 
-def test_samples_have_the_shape_of_soundfile_and_cannot_be_written() -> None:
+def test_samples_have_soundfile_shape_and_are_read_only() -> None:
+    """Contract: `samples` has soundfile's shape, (n,) or (n, channels), and is read-only."""
     assert AudioFrame(bytes(640), 16000).samples.shape == (320,)
     stereo = AudioFrame(np.arange(6, dtype="<i2").tobytes(), 48000, 2).samples
     assert stereo.tolist() == [[0, 1], [2, 3], [4, 5]]
@@ -30,9 +32,10 @@ def test_samples_have_the_shape_of_soundfile_and_cannot_be_written() -> None:
 
 
 @given(st.binary(max_size=400), st.integers(8000, 192000), st.integers(1, 8))
-def test_any_whole_number_of_samples_makes_the_round_trip(
+def test_frame_survives_array_float_and_pickle_round_trips(
     data: bytes, rate: int, channels: int
 ) -> None:
+    """Contract: arrays, floats and pickles carry any whole number of samples unchanged."""
     whole = data[: len(data) // (2 * channels) * 2 * channels]
     frame = AudioFrame(whole, rate, channels)
     if channels == 1 or frame.samples_per_channel:
@@ -41,14 +44,16 @@ def test_any_whole_number_of_samples_makes_the_round_trip(
     assert pickle.loads(pickle.dumps(frame)) == frame
 
 
-def test_float_is_clipped_and_not_wrapped() -> None:
+def test_float_samples_are_clipped_not_wrapped() -> None:
+    """Contract: floats beyond full scale clip."""
     frame = AudioFrame.from_samples(np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0]), 16000)
     assert frame.samples.tolist() == [-32768, -32768, 0, 16384, 32767, 32767]
     assert frame.to_float().dtype == np.float32
     assert frame.to_float().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1], abs=1e-4)
 
 
-def test_bytes_that_may_change_are_copied() -> None:
+def test_mutable_bytes_are_copied() -> None:
+    """Contract: a frame never changes after its construction."""
     buffer = bytearray(4)
     frame = AudioFrame(buffer, 16000)
     buffer[0] = 1
@@ -69,14 +74,14 @@ def test_bytes_that_may_change_are_copied() -> None:
         (bytes(18), 16000, 9, "1 to 8"),
     ],
 )
-def test_a_wrong_format_says_what_was_expected(
-    data: bytes, rate: int, channels: int, message: str
-) -> None:
+def test_frame_rejects_wrong_format(data: bytes, rate: int, channels: int, message: str) -> None:
+    """Contract: a format out of range is a ConfigError that states the limits."""
     with pytest.raises(ConfigError, match=message):
         AudioFrame(data, rate, channels)
 
 
-def test_an_array_as_data_names_from_samples() -> None:
+def test_frame_rejects_array_as_data_and_names_from_samples() -> None:
+    """Contract: `data` takes bytes only; the error names the method for arrays."""
     with pytest.raises(TypeError, match="from_samples"):
         AudioFrame(np.zeros(4, np.int16), 16000)
     with pytest.raises(TypeError, match="got str"):
@@ -93,12 +98,14 @@ def test_an_array_as_data_names_from_samples() -> None:
         (np.array([0.0, np.inf]), "infinity"),
     ],
 )
-def test_wrong_samples_say_what_was_expected(array: np.ndarray, message: str) -> None:
+def test_from_samples_rejects_wrong_array(array: np.ndarray, message: str) -> None:
+    """Contract: a wrong shape, dtype or value is rejected with the reason."""
     with pytest.raises((TypeError, ValueError), match=message):
         AudioFrame.from_samples(array, 16000)
 
 
-def test_concatenate_keeps_what_the_frames_have_in_common() -> None:
+def test_concatenate_keeps_common_fields() -> None:
+    """Contract: joined frames keep equal fields, the first timestamp and the summed loss."""
     one = AudioFrame(b"ab", 16000, participant="ann", track_sid="x", timestamp=1.0, lost=0.5)
     two = AudioFrame(b"cd", 16000, participant="ann", track_sid="y", timestamp=2.0, lost=0.25)
     joined = AudioFrame.concatenate([one, two])
@@ -111,7 +118,8 @@ def test_concatenate_keeps_what_the_frames_have_in_common() -> None:
         AudioFrame.concatenate([one, AudioFrame(b"ab", 48000)])
 
 
-def test_the_repr_is_short_and_shows_no_samples() -> None:
+def test_repr_is_short_and_omits_samples() -> None:
+    """Contract: the repr names length, format, participant and loss, never samples."""
     frame = AudioFrame(bytes(640), 16000, participant="ann", lost=0.1)
     assert repr(frame) == "<AudioFrame 20 ms, 16000 Hz x 1 from 'ann', 0.100 s lost before>"
 

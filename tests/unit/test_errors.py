@@ -1,4 +1,4 @@
-"""Errors tell the user what happened, and nobody the token."""
+"""Errors: their types, pickling, and the removal of secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from beluga_livekit._sdk.rtc import disconnect_reason
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 
 
-def test_errors_are_what_their_users_catch() -> None:
+def test_errors_derive_from_builtin_and_anyio_errors() -> None:
+    """Contract: each error derives from the built-in or anyio error that callers catch."""
     assert issubclass(ConfigError, ValueError)
     assert issubclass(ConnectError, ConnectionError)
     assert issubclass(AuthenticationError, ConnectError)
@@ -40,7 +41,8 @@ def test_errors_are_what_their_users_catch() -> None:
         DisconnectedError("gone", reason=DisconnectReason.ROOM_DELETED),
     ],
 )
-def test_errors_pickle(error: LiveKitError) -> None:
+def test_errors_survive_pickling(error: LiveKitError) -> None:
+    """Contract: errors keep their type and fields when pickled."""
     error.add_note("seen")
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
@@ -49,7 +51,8 @@ def test_errors_pickle(error: LiveKitError) -> None:
         assert getattr(copy, name, None) == getattr(error, name, None)
 
 
-def test_tokens_and_credentials_are_scrubbed() -> None:
+def test_scrub_removes_tokens_and_credentials() -> None:
+    """Contract: text from the SDK never shows a token or URL credentials."""
     text = f"401: invalid token: {JWT}, at wss://user:secret@host/rtc?access_token={JWT}&x=1"
     assert scrub(text) == "401: invalid token: <token>, at wss://host/rtc?access_token=&x=1"
     spaced = "eyAiYWxnIjogIkhTMjU2In0.eyAic3ViIjogIngiIH0.c2lnbmF0dXJl"
@@ -59,7 +62,8 @@ def test_tokens_and_credentials_are_scrubbed() -> None:
     assert display_url("wss://u:p@host:7880/a?access_token=abc#f") == "wss://host:7880/a"
 
 
-def test_every_disconnect_reason_the_sdk_has_a_name() -> None:
+def test_reason_of_names_every_sdk_reason() -> None:
+    """SDK quirk: reasons are numbers, and a newer server may send unknown ones."""
     for name, value in rtc.DisconnectReason.items():
         expected = "UNKNOWN" if name == "UNKNOWN_REASON" else name
         assert disconnect_reason(value).name == expected

@@ -1,4 +1,4 @@
-"""What one stream hears: no silence beside sound, and no sound without a name."""
+"""ReceivePipeline: when silence fills rx, and the participant of each frame."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import anyio
 import attrs
 import numpy as np
 import pytest
+from support.waiting import wait_for
 
 from beluga_livekit import AudioFrame
 from beluga_livekit._logging import SessionLog
@@ -18,64 +19,68 @@ from beluga_livekit._room.state import Track
 pytestmark = pytest.mark.anyio
 
 A, B = Track("a", "ann"), Track("b", "ben")
+
+
 SOUND = np.full(960, 1000, np.int16)
 
 
 @pytest.fixture(params=[True, False], ids=["mixed", "apart"])
-async def listener(request: pytest.FixtureRequest) -> AsyncIterator[ReceivePipeline]:
-    listener = ReceivePipeline(ReceiveOptions(mix=request.param), SessionLog())
+async def pipeline(request: pytest.FixtureRequest) -> AsyncIterator[ReceivePipeline]:
+    pipeline = ReceivePipeline(ReceiveOptions(mix=request.param), SessionLog())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.fill_silence)
-        yield listener
-        listener.close()
-    listener.buffer.rx.close()
+        tasks.start_soon(pipeline.fill_silence)
+        yield pipeline
+        pipeline.close()
+    pipeline.buffer.rx.close()
 
 
-def read(listener: ReceivePipeline) -> list[AudioFrame]:
-    rx = listener.buffer.rx
+def read(pipeline: ReceivePipeline) -> list[AudioFrame]:
+    rx = pipeline.buffer.rx
     return [rx.receive_nowait() for _ in range(rx.statistics().current_buffer_used)]
 
 
 @pytest.mark.parametrize("apart", [True, False])
-async def test_silence_ends_where_a_track_begins(listener: ReceivePipeline, apart: bool) -> None:
+async def test_silence_stops_when_track_begins(pipeline: ReceivePipeline, apart: bool) -> None:
+    """Contract: silence fills rx only while no track is received."""
     for _ in range(5):
-        listener.push(A, SOUND, anyio.current_time())
-    listener.remove("a")
-    with anyio.fail_after(5):
-        while listener.statistics().seconds < 0.3:  # of silence, for the most part
-            await anyio.sleep(0.001)
-    read(listener)
-    listener.push(B, SOUND, anyio.current_time(), separate=apart)
-    await anyio.sleep(0.1)
-    assert [frame.participant for frame in read(listener)] == ["ben"]
+        pipeline.push(A, SOUND, anyio.current_time())
+    pipeline.remove("a")
+    await wait_for(lambda: pipeline.statistics().seconds >= 0.3)  # Mostly silence.
+    read(pipeline)
+    pipeline.push(B, SOUND, anyio.current_time(), separate=apart)
+    await anyio.sleep(0.1)  # Five frames of silence would arrive.
+    assert [frame.participant for frame in read(pipeline)] == ["ben"]
 
 
-async def test_what_is_lost_is_heard_to_its_end(listener: ReceivePipeline) -> None:
+async def test_removed_track_is_received_to_its_end(pipeline: ReceivePipeline) -> None:
+    """Contract: the end of a track's audio is received though the track is gone."""
     for _ in range(5):
-        listener.push(A, SOUND, anyio.current_time())
-    listener.remove("a")
-    await anyio.sleep(0.1)
-    sound = np.concatenate([frame.samples for frame in read(listener)])
+        pipeline.push(A, SOUND, anyio.current_time())
+    pipeline.remove("a")
+    await wait_for(lambda: pipeline.statistics().seconds >= 0.14)  # Silence follows the last frame.
+    sound = np.concatenate([frame.samples for frame in read(pipeline)])
     assert (sound > 500).sum() == pytest.approx(5 * 320, abs=2)
 
 
-async def test_what_waited_for_a_track_that_is_lost_is_heard_at_once() -> None:
-    listener = ReceivePipeline(ReceiveOptions(), SessionLog())
+async def test_waiting_audio_is_released_when_other_track_is_removed() -> None:
+    """Contract: a track that is gone delays no other."""
+    pipeline = ReceivePipeline(ReceiveOptions(), SessionLog())
     for number in range(3):
-        listener.push(A, SOUND, 100 + 0.02 * number)
-        listener.push(B, SOUND, 100.01 + 0.02 * number)
-    before = listener.statistics().frames
-    listener.remove("a")
-    assert listener.statistics().frames == before + 1
-    listener.close()
-    listener.buffer.rx.close()
+        pipeline.push(A, SOUND, 100 + 0.02 * number)
+        pipeline.push(B, SOUND, 100.01 + 0.02 * number)
+    before = pipeline.statistics().frames
+    pipeline.remove("a")
+    assert pipeline.statistics().frames == before + 1
+    pipeline.close()
+    pipeline.buffer.rx.close()
 
 
-async def test_a_listener_that_nobody_reads_hears_nothing(listener: ReceivePipeline) -> None:
-    listener.buffer.rx.close()
-    listener.push(A, SOUND, anyio.current_time())
-    assert not listener.is_open
-    assert listener.statistics().frames == 0
+async def test_pipeline_without_reader_takes_no_audio(pipeline: ReceivePipeline) -> None:
+    """Contract: a stream whose receiving ends are closed costs nothing."""
+    pipeline.buffer.rx.close()
+    pipeline.push(A, SOUND, anyio.current_time())
+    assert not pipeline.is_open
+    assert pipeline.statistics().frames == 0
 
 
 async def test_receive_statistics_count_frames_and_audio() -> None:

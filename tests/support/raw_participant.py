@@ -1,4 +1,4 @@
-"""A participant made of the raw SDK: what a session has to get on with."""
+"""A participant made with the SDK alone: the other side of a session."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import Any
 
 import anyio
 import numpy as np
-from anyio.abc import SocketAttribute, SocketStream
 from livekit import rtc
 from numpy.typing import NDArray
 
 from beluga_livekit import AudioFrame
-from support.audio import DEADLINE
+from support.waiting import DEADLINE, wait_for
 
 
-def subscribed(room: rtc.Room) -> set[str]:
-    """The SIDs of the tracks that somebody in a room is subscribed to."""
+def subscribed_sids(room: rtc.Room) -> set[str]:
+    """Return the SIDs of the remote tracks that a room is subscribed to."""
     participants = room.remote_participants.values()
     each = [p for participant in participants for p in participant.track_publications.values()]
     return {publication.sid for publication in each if publication.subscribed}
 
 
-class Peer:
-    """Publishes one 48 kHz track and hears whatever else is in the room."""
+class RawParticipant:
+    """Publishes one 48 kHz track, and receives the tracks of others."""
 
     def __init__(self, room: rtc.Room, channels: int) -> None:
         self.room = room
@@ -33,7 +32,7 @@ class Peer:
         self._publication: rtc.LocalTrackPublication | None = None
 
     async def publish(self, source: str = "UNKNOWN", **options: Any) -> str:
-        """Publishes the track, with the SDK's own options; returns its SID."""
+        """Publish the track with the SDK's own options; return its SID."""
         track = rtc.LocalAudioTrack.create_audio_track("peer", self._source)
         chosen = rtc.TrackPublishOptions(
             source=rtc.TrackSource.Value(f"SOURCE_{source}"), **options
@@ -45,8 +44,8 @@ class Peer:
         assert self._publication is not None
         await self.room.local_participant.unpublish_track(self._publication.sid)
 
-    async def say(self, samples: NDArray[np.int16]) -> None:
-        """Says 48 kHz samples, once somebody listens."""
+    async def play(self, samples: NDArray[np.int16]) -> None:
+        """Play 48 kHz samples, once the track has a subscriber; return when they have played."""
         assert self._publication is not None
         with anyio.fail_after(DEADLINE):
             await self._publication.wait_for_subscription()
@@ -57,10 +56,10 @@ class Peer:
         await self._source.wait_for_playout()
 
     async def frames(self, identity: str = "bot") -> AsyncGenerator[AudioFrame, None]:
-        """Hears somebody's track, as 48 kHz mono frames, as soon as there is one."""
-        with anyio.fail_after(DEADLINE):
-            while (track := self._track_of(identity)) is None:
-                await anyio.sleep(0.01)
+        """Yield 48 kHz mono frames of a participant's track, from its subscription on."""
+        await wait_for(lambda: self._track_of(identity))
+        track = self._track_of(identity)
+        assert track is not None
         stream = rtc.AudioStream(track, sample_rate=48000, num_channels=1)
         try:
             async for event in stream:
@@ -76,33 +75,17 @@ class Peer:
 
 
 @asynccontextmanager
-async def join(
+async def join_raw(
     url: str, token: str, *, channels: int = 1, auto_subscribe: bool = True
-) -> AsyncIterator[Peer]:
+) -> AsyncIterator[RawParticipant]:
+    """Join a room with the SDK alone, and leave it at the end of the block."""
     room = rtc.Room()
-    peer = Peer(room, channels)
+    participant = RawParticipant(room, channels)
     try:
-        # Cancelled in the middle of it, the raw SDK ends the process 15 s later.
+        # Unshielded, a cancelled connect of the raw SDK ends the process 15 s later.
         with anyio.CancelScope(shield=True):
             await room.connect(url, token, rtc.RoomOptions(auto_subscribe=auto_subscribe))
-        yield peer
+        yield participant
     finally:
         with anyio.CancelScope(shield=True):
             await room.disconnect()
-
-
-@asynccontextmanager
-async def black_hole() -> AsyncIterator[str]:
-    """A fake server, for what no real one does: it accepts, and never answers. Gives its URL."""
-
-    async def accept(stream: SocketStream) -> None:
-        async with stream:
-            await anyio.sleep_forever()
-
-    async with (
-        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-        anyio.create_task_group() as tasks,
-    ):
-        tasks.start_soon(listener.serve, accept)
-        yield f"ws://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
-        tasks.cancel_scope.cancel()
