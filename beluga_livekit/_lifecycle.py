@@ -119,7 +119,7 @@ class SessionRunner:
         seconds = self.options.drain_timeout
         why = f"{seconds:g} s were not enough"
         with anyio.move_on_after(seconds):
-            await self.pump.gate.wait_until_away(RESUME_TIMEOUT)
+            await self.pump.gate.wait_until_paused(RESUME_TIMEOUT)
             why = "there is no connection"
         self.log.warning("left with sound unplayed: %s", why)
         playing_out.cancel()
@@ -176,7 +176,7 @@ class SessionRunner:
             await self.link.stop_sending()
 
     async def _let_out(self) -> None:
-        await self.pump.over.wait()
+        await self.pump.finished.wait()
         await anyio.sleep(max(0.0, self.link.linger - self.pump.seconds_idle))
 
     async def _leave_when_alone(self, seconds: float) -> None:

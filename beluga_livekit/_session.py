@@ -123,7 +123,7 @@ class LiveKitSession(
         return self._runner.room_state.me or Participant("", is_self=True)
 
     def statistics(self) -> SessionStatistics:
-        rx, pump = self._runner.readers.rx, self._runner.pump
+        rx, sent = self._runner.readers.rx, self._runner.pump.statistics()
         return SessionStatistics(
             frames_received=rx.frames_received,
             seconds_received=rx.seconds_received,
@@ -132,9 +132,9 @@ class LiveKitSession(
             seconds_trimmed=rx.queue.seconds_trimmed,
             seconds_buffered=rx.queue.seconds_buffered,
             receive_delay=rx.queue.delay,
-            seconds_sent=pump.seconds_sent,
-            seconds_trimmed_sending=pump.seconds_trimmed,
-            seconds_queued=pump.seconds_queued,
+            seconds_sent=sent.seconds,
+            seconds_trimmed_sending=sent.seconds_trimmed,
+            seconds_queued=sent.seconds_queued,
         )
 
     async def play(

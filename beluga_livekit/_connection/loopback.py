@@ -107,7 +107,7 @@ class LoopbackConnection:
         self.readers, self.pump = readers, pump
         self._log.concerns(self.participant.identity, self._hub.name)
         if self.receives_only:
-            pump.stop()
+            pump.cancel()
         else:
             source = (await pump.open()).rtc
             self._audio = rtc.local_track(source)
@@ -117,8 +117,8 @@ class LoopbackConnection:
         readers.subscribe = self._on_wanted
         self._hub.enter(self)
         if self.echo:  # also where nobody reads rx
-            pump.gate.heard()
-        pump.gate.release()
+            pump.gate.subscribed()
+        pump.gate.resume()
 
     async def run(self) -> None:
         await self._ended.wait()
@@ -168,7 +168,7 @@ class LoopbackConnection:
         """Throws this member out."""
         self.reason = self.reason or reason
         self._hub.leave(self)
-        self.pump.gate.hold()
+        self.pump.gate.pause()
         self._ended.set()
 
     async def leave(self) -> None:
@@ -179,4 +179,4 @@ class LoopbackConnection:
         """Lets those who are heard from here know that somebody listens."""
         for member in self._hub.members.values():
             if member.sid in self.readers.wanted:
-                member.pump.gate.heard()
+                member.pump.gate.subscribed()

@@ -121,7 +121,7 @@ class RoomAdapter:
     async def publish(self) -> None:
         """Publishes the pump's source, and lets it flow."""
         self._track = rtc.local_track((await self._pump.open()).rtc)
-        self._pump.gate.unheard()
+        self._pump.gate.unsubscribed()
         self._publication = await rtc.publish(self.room, self._track, self._options)
         self.apply_mute()
         self._release()
@@ -252,17 +252,17 @@ class RoomAdapter:
 
     def _on_heard(self, track: Any) -> None:
         if track is self._track:
-            self._pump.gate.heard()
+            self._pump.gate.subscribed()
 
     def _on_republished(self, publication: Any) -> None:
         if publication.track is self._track:  # a new track to everybody, who has yet to subscribe
-            self._pump.gate.unheard()
+            self._pump.gate.unsubscribed()
             self.apply_mute()
 
     def _on_reconnecting(self) -> None:
         self._interrupted, self._settled = time.monotonic(), anyio.Event()
         self._log.warning("connection lost, reconnecting")
-        self._pump.gate.hold()
+        self._pump.gate.pause()
         self._roster.interrupted()
 
     def _on_reconnected(self) -> None:
@@ -283,7 +283,7 @@ class RoomAdapter:
     def _release(self) -> None:
         """Lets the pump play, if somebody is there to hear it."""
         if self._publication is not None and self._interrupted is None:
-            self._pump.gate.release()
+            self._pump.gate.resume()
 
     def _on_disconnected(self, reason: Any) -> None:
         self._end(rtc.reason_of(reason))
@@ -292,7 +292,7 @@ class RoomAdapter:
         if not self.ended.is_set():
             self.reason = reason
             self._interrupted = time.monotonic()
-            self._pump.gate.hold()
+            self._pump.gate.pause()
             self.joining.cancel()
             self.ended.set()
             self._settled.set()

@@ -171,7 +171,7 @@ class ServerConnection:
                 raise
             self._wiring, self._joined = adapter, time.monotonic()
             # What the user has closed meanwhile was closed in the room before this one.
-            if self._pump.over.is_set():
+            if self._pump.finished.is_set():
                 await adapter.unpublish()
         if scope.cancelled_caught:
             raise ConnectError(
@@ -189,11 +189,11 @@ class ServerConnection:
             self._room = room
             self._readers_of_session.room_state.restored(room.name)
             adapter.scan()
-            if self._options.publish and grants.can_publish and not pump.over.is_set():
+            if self._options.publish and grants.can_publish and not pump.finished.is_set():
                 await adapter.publish()
             else:
                 self.receives_only = True
-                pump.stop()
+                pump.cancel()
         if adapter.ended.is_set():
             reason = adapter.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)
@@ -274,7 +274,7 @@ class AttachedConnection:
                 raise ConnectError(f"livekit: cannot attach: no answer within {timeout:g} s")
         else:
             self.receives_only = True
-            pump.stop()
+            pump.cancel()
         self._log.info("attached")
 
     async def run(self) -> None:

@@ -19,10 +19,10 @@ def crossfade(old: Samples, new: Samples) -> Samples:
 
 
 def fade_out(sound: Samples, start: int, end: int, fade: int) -> Samples:
-    """Returns `sound` with what is between two places in it faded out and cut, in whole steps.
+    """Return `sound` without the samples from `start` to `end`, of which the first are faded out.
 
-    Where there are fewer than `fade` samples to be faded, what comes before is mirrored: a fade
-    goes on though there is no sound for it.
+    If fewer than `fade` samples are there to fade, the samples before them are mirrored. Silence
+    behind the fade-out makes the result whole blocks.
     """
     rest = sound[start : min(end, start + fade)]
     turn = start + len(rest)

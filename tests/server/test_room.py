@@ -309,7 +309,7 @@ async def test_nobody_listens_for_long(
             await session.send(AudioFrame(bytes(3200), 16000))
             await session.wait_for_playout()
         assert session.statistics().seconds_sent >= 0.1
-    assert "nobody has subscribed within 0.2 s" in caplog.text
+    assert "no participant has subscribed within 0.2 s" in caplog.text
 
 
 async def test_the_last_word_is_heard_though_we_leave(server: Server, token: MakeToken) -> None:
