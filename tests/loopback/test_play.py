@@ -136,7 +136,7 @@ async def test_error_of_source_is_raised_by_play_and_queue_continues() -> None:
         ([OLD], {}, TypeError, "its source gave ndarray; use AudioFrame.from_samples"),
         ([None], {}, TypeError, "its source gave NoneType"),
         (run_until_blocked, {}, TypeError, "got function; call it"),
-        (b"1234", {}, ConfigError, "play needs the sample_rate of what comes as bytes"),
+        (b"1234", {}, ConfigError, "bytes have no sample rate; pass sample_rate="),
         ([b"123"], {"sample_rate": 16000}, ValueError, "within a sample: 1 of 2 bytes"),
         ([b"12"], {"sample_rate": 50}, ConfigError, "sample_rate must be 8000 to"),
         ([b"12"], {"sample_rate": 16000, "num_channels": 0}, ConfigError, "num_channels must be"),
