@@ -12,6 +12,7 @@ import pytest
 from support.audio import LOUD, is_loud, measure, receive_until_silent, samples_of, tone
 from support.livekit_server import Server
 from support.marks import measures_network_audio
+from support.processes import run_process
 from support.tokens import TokenFactory, mint_token
 from support.waiting import DEADLINE
 
@@ -104,7 +105,7 @@ async def test_reader_blocked_for_3_s_receives_every_sample(
     command = [sys.executable, "-c", RAW_PARTICIPANT, server.url, token("raw")]
     async with (
         open_livekit(server.url, token("bot"), publish=False) as (rx, _),
-        await anyio.open_process(command, stdout=None, stderr=None),
+        run_process(command, stdout=None, stderr=None),
     ):
         frames: list[AudioFrame] = []
         with anyio.fail_after(DEADLINE):

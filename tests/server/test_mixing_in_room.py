@@ -11,10 +11,10 @@ from support.rooms import RoomUnderTest
 pytestmark = [pytest.mark.anyio, pytest.mark.slow_audio, measures_network_audio]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize(  # type: ignore[no-redef]
     ("count", "seconds"), [(4, 8), pytest.param(10, 60, marks=pytest.mark.soak)]
 )
-async def test_participants_join_and_leave_without_loss(  # type: ignore[no-redef]
+async def test_participants_join_and_leave_without_loss(
     room: RoomUnderTest, count: int, seconds: float
 ) -> None:
     """Contract: the same with fewer participants: each costs CPU for its codecs."""
