@@ -20,7 +20,7 @@ def test_demo_runs_without_server(tmp_path: Path) -> None:
     done = run_cli("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in (
-        "QueuedFrame",
+        "Sent",
         "Received",
         "Delay",
         "Level",

@@ -108,7 +108,7 @@ async def test_hangup_leaves_block_without_error(how: str) -> None:
         "removed": DisconnectReason.PARTICIPANT_REMOVED,
         "left": DisconnectReason.ROOM_DELETED,
     }
-    room = LoopbackRoom()
+    room = LoopbackRoom(absorb=True)
     async with room.open("bot") as bot, room.open("caller") as caller:
         if how == "deleted":
             room.delete()
@@ -158,7 +158,7 @@ async def test_absorbed_disconnect_is_logged(
 ) -> None:
     """Contract: a block ended by an absorbed error leaves a log line."""
     caplog.set_level(logging.INFO)
-    async with LoopbackRoom() as room, room.open("bot") as bot:
+    async with LoopbackRoom(absorb=True) as room, room.open("bot") as bot:
         room.remove("bot")
         await receive_until_end(bot)
         await bot.send(AudioFrame(bytes(640), 16000))

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.slow_audio
 
 # The SDK itself uses FfiQueue once, when its native side is started.
 WITHOUT_QUEUE = """
