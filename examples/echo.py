@@ -1,4 +1,4 @@
-"""Everybody in the room hears themselves.
+"""Send the audio of a room back to it.
 
 LIVEKIT_URL=wss://... LIVEKIT_TOKEN=... python examples/echo.py
 """

@@ -1,13 +1,12 @@
-"""What the README and the examples show is run."""
+"""The snippets of the README and of docs/, and the examples, run as shown.
+
+The nox session `types` checks their types.
+"""
 
 from __future__ import annotations
 
-import re
 import runpy
-from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -16,82 +15,82 @@ from support import peers
 from support.audio import DEADLINE, hear, measure, samples_of, tone
 from support.livekit_server import Server
 from support.rooms import until
+from support.snippets import PAGES, ROOT, SNIPPETS, Main, Snippet
 
-pytestmark = [pytest.mark.anyio, pytest.mark.flaky(reruns=2)]  # see test_room.py
+pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-SNIPPETS = [
-    (section.splitlines()[0] + " " * number, code)  # a section may have several
-    for section in re.split(r"^## ", README, flags=re.M)[1:]
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", section, re.M | re.S))
-]
+ROOM = "voice-room"  # the room of all snippets
 
-Main = Callable[..., Coroutine[Any, Any, None]]
+ALONE = [each for each in SNIPPETS if not (each.takes_room or each.reads_environment)]
+IN_A_ROOM = [each for each in SNIPPETS if each.takes_room]
+ECHOES: list[Snippet | str] = [each for each in SNIPPETS if each.reads_environment]
+ECHOES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "examples").glob("*.py"))]
 
 
-def main_of(snippet: str) -> Main:
-    namespace: dict[str, Any] = {}
-    exec(compile(snippet, "README.md", "exec"), namespace)
-    main: Main = next(value for name, value in namespace.items() if name in {"main", "test_it"})
-    return main
+def test_every_snippet_is_run() -> None:
+    """A snippet in another form of block would be neither run nor type-checked."""
+    blocks = sum(page.read_text().count("```py") for page in PAGES)
+    assert len(SNIPPETS) == blocks == len(ALONE) + len(IN_A_ROOM) + len(ECHOES) - 1
 
 
-def test_all_snippets_are_found() -> None:
-    assert len(SNIPPETS) == README.count("```python") == 9
-
-
-@pytest.mark.parametrize("title", [title for title, code in SNIPPETS if "url" not in code])
-async def test_a_snippet_without_a_server_runs(title: str) -> None:
+@pytest.mark.parametrize("snippet", ALONE, ids=str)
+async def test_snippet_without_server_runs(snippet: Snippet) -> None:
     with anyio.fail_after(DEADLINE):
-        await main_of(dict(SNIPPETS)[title])()
+        if (main := snippet.load()) is not None:
+            await main()
 
 
+# Audio through a real room: a participant of the raw SDK, whose joining competes for the processor.
 @pytest.mark.once
-@pytest.mark.parametrize(
-    "title", [title for title, code in SNIPPETS if "url" in code and title != "Two lines"]
-)
-async def test_a_snippet_with_a_server_runs(server: Server, token: MakeToken, title: str) -> None:
+@pytest.mark.flaky(reruns=2)
+@pytest.mark.parametrize("snippet", IN_A_ROOM, ids=str)
+async def test_snippet_in_room_runs(server: Server, token: MakeToken, snippet: Snippet) -> None:
+    main = snippet.load()
+    assert main is not None
     over = anyio.Event()
 
-    async def run() -> None:
+    async def run(main: Main) -> None:
         with anyio.fail_after(DEADLINE):
-            await main_of(dict(SNIPPETS)[title])(server.url, token("bot", room="voice-room"))
+            await main(server.url, token("bot", room=ROOM))
         over.set()
 
     async with (
         anyio.create_task_group() as tasks,
-        peers.join(server.url, token("peer", room="voice-room")) as peer,
+        peers.join(server.url, token("peer", room=ROOM)) as peer,
     ):
         await peer.publish()
-        tasks.start_soon(run)
-        if title == "Everyone in the room":  # which is over when nobody is there any more
+        tasks.start_soon(run, main)
+        if "departure_timeout" in snippet.code:  # ends when the peer has left
             await until(lambda: peer.room.remote_participants)
             await anyio.sleep(0.5)
         else:
             await over.wait()
 
 
+# The same, and it measures the tone that comes back.
 @pytest.mark.once
-@pytest.mark.parametrize("source", ["README", "examples/echo.py"])
-async def test_the_two_lines_echo(
-    server: Server, token: MakeToken, source: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.flaky(reruns=2)
+@pytest.mark.parametrize("source", ECHOES, ids=str)
+async def test_echo_sends_tone_back(
+    server: Server, token: MakeToken, source: Snippet | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    granted = token("bot", room="voice-room")
     monkeypatch.setenv("LIVEKIT_URL", server.url)
-    monkeypatch.setenv("LIVEKIT_TOKEN", granted)
+    monkeypatch.setenv("LIVEKIT_TOKEN", token("bot", room=ROOM))
+    main: Main | None
+    if isinstance(source, Snippet):
+        main = source.load()
+    else:
+        main = runpy.run_path(str(ROOT / source))["main"]
+    assert main is not None
     async with (
-        peers.join(server.url, token("peer", room="voice-room")) as peer,
+        peers.join(server.url, token("peer", room=ROOM)) as peer,
         anyio.create_task_group() as tasks,
     ):
         await peer.publish()
-        if source == "README":
-            tasks.start_soon(main_of(dict(SNIPPETS)["Two lines"]), server.url, granted)
-        else:
-            tasks.start_soon(runpy.run_path(str(ROOT / source))["main"])
+        tasks.start_soon(main)
         async with aclosing(peer.frames()) as frames:
             tasks.start_soon(peer.say, tone(440, 1.0, 48000))
-            heard = measure(samples_of(await hear(frames)), 48000, onset=0.5)
-        assert heard.frequency == pytest.approx(440, abs=1)
-        assert heard.duration == pytest.approx(1.0, abs=0.2)
+            received = measure(samples_of(await hear(frames)), 48000, onset=0.5)
+        assert received.frequency == pytest.approx(440, abs=1)
+        assert received.duration == pytest.approx(1.0, abs=0.2)
         tasks.cancel_scope.cancel()
