@@ -28,13 +28,14 @@ ECHOES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "examples").gl
 
 
 def test_every_snippet_is_run() -> None:
-    """A snippet in another form of block would be neither run nor type-checked."""
+    """Contract: no Python block of a page is left out."""
     blocks = sum(page.read_text().count("```py") for page in PAGES)
     assert len(SNIPPETS) == blocks == len(ALONE) + len(IN_A_ROOM) + len(ECHOES) - 1
 
 
 @pytest.mark.parametrize("snippet", ALONE, ids=str)
 async def test_snippet_without_server_runs(snippet: Snippet) -> None:
+    """Contract: a snippet runs as shown."""
     with anyio.fail_after(DEADLINE):
         if (main := snippet.load()) is not None:
             await main()
@@ -45,6 +46,7 @@ async def test_snippet_without_server_runs(snippet: Snippet) -> None:
 @pytest.mark.flaky(reruns=2)
 @pytest.mark.parametrize("snippet", IN_A_ROOM, ids=str)
 async def test_snippet_in_room_runs(server: Server, token: MakeToken, snippet: Snippet) -> None:
+    """Contract: a snippet that takes a URL and a token runs as shown."""
     main = snippet.load()
     assert main is not None
     over = anyio.Event()
@@ -74,6 +76,7 @@ async def test_snippet_in_room_runs(server: Server, token: MakeToken, snippet: S
 async def test_echo_sends_tone_back(
     server: Server, token: MakeToken, source: Snippet | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Contract: the echo bots of the README and of examples/ return what they receive."""
     monkeypatch.setenv("LIVEKIT_URL", server.url)
     monkeypatch.setenv("LIVEKIT_TOKEN", token("bot", room=ROOM))
     main: Main | None
