@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+from support.audio import receive_until_end
 
 from beluga_livekit import (
     AudioFrame,
     DisconnectedError,
     DisconnectReason,
-    LiveKitSession,
     Participant,
 )
 from beluga_livekit.testing import LoopbackRoom, loopback_room
@@ -23,19 +23,13 @@ pytestmark = pytest.mark.anyio
 __all__ = ["loopback_room"]
 
 
-async def read_to_end(session: LiveKitSession) -> None:
-    with anyio.fail_after(30):
-        async for _ in session.rx:
-            pass
-
-
 async def test_loopback_room_raises_disconnected_error_of_send_unless_absorb() -> None:
     """Contract: a test must not pass because the rest of its block was skipped."""
     async with LoopbackRoom() as room:
         with pytest.raises(DisconnectedError, match="participant_removed") as caught:
             async with room.open("bot") as bot:
                 room.remove("bot")
-                await read_to_end(bot)
+                await receive_until_end(bot)
                 await bot.send(AudioFrame(bytes(640), 16000))
         assert caught.value.reason is DisconnectReason.PARTICIPANT_REMOVED
 
@@ -46,7 +40,7 @@ async def test_loopback_room_group_of_disconnected_errors_leaves_the_block() -> 
         with pytest.raises(ExceptionGroup) as caught:
             async with room.open("bot") as bot, anyio.create_task_group() as tasks:
                 room.remove("bot")
-                await read_to_end(bot)
+                await receive_until_end(bot)
                 tasks.start_soon(bot.send, AudioFrame(bytes(640), 16000))
         assert caught.group_contains(DisconnectedError, match="participant_removed")
 
@@ -56,7 +50,7 @@ async def test_loopback_room_block_is_left_cleanly_after_hangup_without_send(abs
     """Contract: a hang-up is no error by itself, with and without `absorb`."""
     async with LoopbackRoom(absorb=absorb) as room, room.open("bot") as bot:
         room.remove("bot")
-        await read_to_end(bot)
+        await receive_until_end(bot)
         assert bot.disconnect_reason is DisconnectReason.PARTICIPANT_REMOVED
 
 
