@@ -613,9 +613,9 @@ async def test_what_cannot_be_joined_says_why_in_one_line(
     port = server.url.rpartition(":")[2]
     good = token("bot")
     cases = [
-        ("ws://127.0.0.1:1", good, ConnectError, "ws://127.0.0.1:1: .*refused", True),
-        ("ws://no-such-host.invalid", good, ConnectError, "no-such-host.invalid: ", True),
-        (f"ws://127.0.0.1:{port}/nowhere", good, ConnectError, "/nowhere: .*404", False),
+        ("ws://127.0.0.1:1", good, ConnectError, "ws://127.0.0.1:1 failed: .*refused", True),
+        ("ws://no-such-host.invalid", good, ConnectError, "no-such-host.invalid failed: ", True),
+        (f"ws://127.0.0.1:{port}/nowhere", good, ConnectError, "/nowhere failed: .*404", False),
         (server.url, token("bot", secret="x" * 32), AuthenticationError, "401 .*token", False),
     ]
     for url, granted, error, message, retryable in cases:
@@ -633,7 +633,7 @@ async def test_what_cannot_be_joined_says_why_in_one_line(
 
 async def test_a_server_that_never_answers_is_given_up(token: MakeToken) -> None:
     async with peers.black_hole() as url:
-        with pytest.raises(ConnectError, match=f"{url}: no answer within 0.5 s") as caught:
+        with pytest.raises(ConnectError, match=f"{url} failed: no answer within 0.5 s") as caught:
             async with open_livekit(url, token("bot"), connect_timeout=0.5):
                 pass
         assert caught.value.retryable
