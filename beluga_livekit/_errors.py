@@ -1,24 +1,11 @@
 """Exceptions, disconnect reasons, and the removal of secrets from texts."""
 
-from __future__ import annotations
-
 import re
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
-
-__all__ = [
-    "AuthenticationError",
-    "ConfigError",
-    "ConnectError",
-    "DisconnectReason",
-    "DisconnectedError",
-    "LiveKitError",
-    "display_url",
-    "scrub",
-]
 
 # A JWT in a text: two JSON objects and a signature in base64url, where "{" is "e" and one of 16
 # characters. Some of the server's texts cut the signature off.

@@ -9,8 +9,6 @@ cancellable); cancel the task, which leaves the room, and join it (shielded; eac
 bounded). All stream ends are closed then.
 """
 
-from __future__ import annotations
-
 import asyncio
 import enum
 import math
@@ -27,8 +25,6 @@ from ._receive.track_readers import TrackReaders
 from ._room.state import RoomState
 from ._send.pump import SendPump
 from ._tasks import join
-
-__all__ = ["CLOSED", "SessionRunner"]
 
 CLOSED = "livekit: transport is closed"
 RECEIVES_ONLY = (

@@ -1,11 +1,7 @@
 """`SessionLog`: the package's logger, whose lines name the session."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
-
-__all__ = ["SessionLog"]
 
 # Limit of a name in a log line (characters). Tokens may have names of some kilobytes.
 MAX_NAME = 80

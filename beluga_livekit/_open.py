@@ -1,7 +1,5 @@
 """`open_livekit`, `attach_room` and `open_loopback`: a session as an async context manager."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,8 +22,6 @@ from ._room.participants import (
 from ._sdk import rtc
 from ._session import LiveKitSession
 from ._token import Token, read_token
-
-__all__ = ["SessionContextManager", "attach_room", "open_livekit", "open_loopback"]
 
 
 class SessionContextManager(AbstractAsyncContextManager[LiveKitSession, bool]):

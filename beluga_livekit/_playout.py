@@ -1,10 +1,6 @@
 """`Playout`: the result of a playback."""
 
-from __future__ import annotations
-
 import attrs
-
-__all__ = ["Playout"]
 
 
 def _microseconds(seconds: float) -> float:

@@ -26,8 +26,6 @@ from ._send.send_stream import SendStream
 from .audio.format import is_number
 from .audio.frame import AudioFrame
 
-__all__ = ["LiveKitSession", "SessionStatistics"]
-
 
 @attrs.frozen(kw_only=True)
 class SessionStatistics:

@@ -1,15 +1,11 @@
 """`LossyStream`: a memory object stream whose writer never waits."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
-
-__all__ = ["LossyStream"]
 
 T = TypeVar("T")
 

@@ -1,14 +1,10 @@
 """Waiting for tasks, changes and timers, whatever is cancelled meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 import anyio
-
-__all__ = ["ChangeSignal", "GraceTimers", "complete", "join"]
 
 T = TypeVar("T")
 

@@ -1,7 +1,5 @@
 """Reads and checks the claims of an access token."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
@@ -14,8 +12,6 @@ import attrs
 
 from ._errors import ConfigError
 from .audio.format import is_number
-
-__all__ = ["Grants", "Token", "read_token"]
 
 Token = str | Callable[[], str | Awaitable[str]]
 """An access token, or a function that returns one, sync or async; called for every join."""

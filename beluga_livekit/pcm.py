@@ -4,8 +4,6 @@
 that reads or writes bytes with anyio can use them.
 """
 
-from __future__ import annotations
-
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ObjectReceiveStream, ObjectSendStream
 

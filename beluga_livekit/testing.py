@@ -1,7 +1,5 @@
 """`LoopbackRoom`: a room without a server, for tests; and a pytest fixture of one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self, Unpack, get_type_hints

@@ -8,8 +8,6 @@
 | `transport.AsVoiceTransport(t)`      | `AsVoiceTransport(session)`                 |
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping

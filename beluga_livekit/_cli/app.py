@@ -1,7 +1,5 @@
 """The command line application."""
 
-from __future__ import annotations
-
 import sys
 
 try:
@@ -12,8 +10,6 @@ try:
     from .token import token
 except ImportError as error:
     sys.exit(f"beluga-livekit failed: {error}; pip install 'beluga-livekit[cli]'")
-
-__all__ = ["main"]
 
 app = typer.Typer(
     help="Audio between a LiveKit room and your tasks.",

@@ -1,7 +1,5 @@
 """Options, output, logging and error reporting that the commands share."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +11,6 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from .._errors import LiveKitError
-
-__all__ = ["Key", "Secret", "Token", "Url", "Verbose"]
-__all__ += ["configure_logging", "console", "one_line_errors"]
 
 console = Console(highlight=False)
 

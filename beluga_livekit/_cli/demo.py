@@ -1,7 +1,5 @@
 """`beluga-livekit demo`: send audio through a session and back, and compare."""
 
-from __future__ import annotations
-
 import math
 import secrets
 import time
@@ -28,8 +26,6 @@ from .echo import echo_session
 from .measurement import RATE, Measurement, locate
 from .speech import read_audio, synthesize_speech
 from .token import mint
-
-__all__ = ["demo"]
 
 # Time after the last sample was played in which delayed audio can still be received (s).
 TAIL = 1.0

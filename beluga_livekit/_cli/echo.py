@@ -1,7 +1,5 @@
 """`beluga-livekit echo`: send the audio of a room back to it."""
 
-from __future__ import annotations
-
 import signal
 
 import anyio
@@ -10,8 +8,6 @@ from anyio.abc import TaskStatus
 from .._open import open_livekit
 from .._session import LiveKitSession
 from .common import Token, Url, Verbose, configure_logging, console, one_line_errors
-
-__all__ = ["echo", "echo_session"]
 
 
 def echo(url: Url, token: Token, verbose: Verbose = False) -> None:

@@ -1,14 +1,10 @@
 """Comparison of the audio that the demo sends with the audio that it receives."""
 
-from __future__ import annotations
-
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.format import Samples
-
-__all__ = ["RATE", "Floats", "Measurement", "levels", "locate"]
 
 RATE = 16_000  # Hz, of all audio here
 

@@ -1,7 +1,5 @@
 """The audio that the demo sends: synthetic speech, or a file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,6 @@ from ..audio.format import Samples
 from ..audio.frame import AudioFrame
 from ..audio.resampler import Resampler
 from .measurement import RATE, Floats, levels
-
-__all__ = ["read_audio", "synthesize_speech"]
 
 
 def synthesize_speech(seconds: float = 5.0) -> Samples:

@@ -1,7 +1,5 @@
 """`beluga-livekit token`: mint an access token."""
 
-from __future__ import annotations
-
 import datetime as dt
 import warnings
 from typing import Annotated, Literal
@@ -10,8 +8,6 @@ import typer
 from livekit import api
 
 from .common import Key, Secret
-
-__all__ = ["mint", "token"]
 
 
 def token(

@@ -1,7 +1,5 @@
 """`AttachedConnection`: a connected room that other code owns. It is left as it was."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import anyio
@@ -12,8 +10,6 @@ from .._sdk import rtc
 from .base import Connection, Outcome, SessionParts
 from .microphone import Microphone
 from .room_adapter import RoomAdapter
-
-__all__ = ["AttachedConnection"]
 
 # Time that the owner of the room has to subscribe to a new track before we do (s). What the owner
 # has subscribed to is not ours to release. It takes a round trip.

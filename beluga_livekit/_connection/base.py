@@ -1,7 +1,5 @@
 """`Connection`: what a session is connected through."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import ClassVar
@@ -14,8 +12,6 @@ from .._receive.track_readers import TrackReaders
 from .._room.state import RoomState
 from .._sdk import rtc
 from .._send.pump import SendPump
-
-__all__ = ["Connection", "Outcome", "SessionParts"]
 
 
 @attrs.frozen

@@ -15,8 +15,6 @@ from .._room.state import RoomState, Track
 from .._sdk import rtc
 from .base import Connection, Outcome, SessionParts
 
-__all__ = ["LoopbackConnection", "LoopbackHub"]
-
 _sids = itertools.count(1)
 
 

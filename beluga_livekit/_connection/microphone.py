@@ -1,12 +1,8 @@
 """`Microphone`: our published track, in one room after another."""
 
-from __future__ import annotations
-
 from .._options import SessionOptions
 from .._sdk import rtc
 from .._send.pump import SendPump
-
-__all__ = ["Microphone"]
 
 
 class Microphone:

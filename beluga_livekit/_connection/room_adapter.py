@@ -4,8 +4,6 @@ It translates the SDK's events into changes of the room state, the subscriptions
 the playback gate, from its making until `close`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +18,6 @@ from .._tasks import GraceTimers
 from .base import SessionParts
 from .microphone import Microphone
 from .subscriptions import Subscriptions
-
-__all__ = ["RoomAdapter"]
 
 # Timeout for a reconnect that is under way when we leave (s). Left before its end, the SDK
 # completes it natively and leaves a participant behind for 17 s. A server answers within 0.2 s.

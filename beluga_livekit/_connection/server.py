@@ -1,7 +1,5 @@
 """`ServerConnection`: a room on a server, joined with a token, and rejoined when it is lost."""
 
-from __future__ import annotations
-
 import inspect
 import random
 import time
@@ -26,8 +24,6 @@ from .._token import Grants, Token, read_token
 from .base import Connection, Outcome, SessionParts
 from .microphone import Microphone
 from .room_adapter import RoomAdapter
-
-__all__ = ["ServerConnection"]
 
 # Exponential backoff with full jitter (s): after a restart of the server its clients must not all
 # rejoin at once.

@@ -5,8 +5,6 @@ is subscribed to and read, whenever one of them has changed, and applies the dif
 below calls it.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Collection
 from typing import Any
@@ -18,8 +16,6 @@ from .._receive.track_readers import TrackReaders
 from .._room.state import RoomState, Track
 from .._tasks import GraceTimers
 from .base import Connection
-
-__all__ = ["Subscriptions", "coordinate"]
 
 
 async def coordinate(connection: Connection, readers: TrackReaders, room_state: RoomState) -> None:

@@ -8,8 +8,6 @@ time, and the unread audio never falls below `max_delay`: then all but the newes
 trimmed. A reader that does not read at all is paused, and may be fast when it continues.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import defaultdict, deque
@@ -23,8 +21,6 @@ from .._streams import LossyStream
 from ..audio.backlog import StandingBacklog
 from ..audio.fades import crossfade
 from ..audio.frame import AudioFrame
-
-__all__ = ["FrameBuffer"]
 
 # Limit of unread audio, whatever its age (s): 5.8 MB a channel at 96 kHz.
 MAX_CONTENT = 30.0

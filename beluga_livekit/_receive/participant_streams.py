@@ -1,7 +1,5 @@
 """`serve_participants`: one stream and one handler task for each participant's track source."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
@@ -17,8 +15,6 @@ from .._tasks import GraceTimers
 from ..audio.frame import AudioFrame
 from .pipeline import ReceivePipeline
 from .track_readers import TrackReaders
-
-__all__ = ["ParticipantStream", "serve_participants"]
 
 
 class ParticipantStream(ObjectReceiveStream[AudioFrame]):

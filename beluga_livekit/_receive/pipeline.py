@@ -3,8 +3,6 @@
 One pipeline feeds one receive stream. Track readers push wire frames into it and never wait.
 """
 
-from __future__ import annotations
-
 import time
 
 import anyio
@@ -20,8 +18,6 @@ from ..audio.frame import AudioFrame
 from ..audio.framing import Framer
 from ..audio.track_mixer import TrackMixer
 from .frame_buffer import FrameBuffer
-
-__all__ = ["ReceivePipeline", "ReceiveStatistics"]
 
 # Frame duration (s) up to which tracks are read in half wire frames. That delivers 10 ms sooner and
 # costs more CPU. With longer frames, a half would only wait for its other half.

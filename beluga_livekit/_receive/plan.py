@@ -1,7 +1,5 @@
 """`plan`: from the room state and the open pipelines to the tracks to subscribe to and to read."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -10,8 +8,6 @@ import attrs
 
 from .._room.state import RoomState
 from .pipeline import ReceivePipeline
-
-__all__ = ["ReaderKey", "ReceivePlan", "plan"]
 
 # Limit for the tracks of one participant that a pipeline receives. A participant has one
 # microphone; with a hundred tracks the SDK delivers no track in time.

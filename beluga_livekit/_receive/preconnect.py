@@ -4,8 +4,6 @@ LiveKit's clients record while they connect, and send the recording to the agent
 raw PCM from phones, Opus in WebM from browsers.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +16,6 @@ from .._sdk import rtc
 from ..audio.converter import Converter
 from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
 from ..audio.framing import Framer, PcmDecoder
-
-__all__ = ["PreconnectAudio"]
 
 TOPIC = "lk.agent.pre-connect-audio-buffer"
 

@@ -1,7 +1,5 @@
 """`TrackReaders`: the open pipelines, and one reader task for each track that they receive."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -18,8 +16,6 @@ from ..audio.format import WIRE_RATE, Samples
 from .pipeline import ReceivePipeline
 from .plan import ReaderKey, ReceivePlan
 from .preconnect import PreconnectAudio
-
-__all__ = ["TrackReaders"]
 
 
 class _Reader:

@@ -1,10 +1,6 @@
 """DTMF: telephone keys and their codes."""
 
-from __future__ import annotations
-
 from .._errors import ConfigError
-
-__all__ = ["KEY_INTERVAL", "dtmf_codes"]
 
 # The keys, ordered by their code (RFC 4733).
 KEYS = "0123456789*#ABCD"

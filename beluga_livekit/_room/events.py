@@ -1,7 +1,5 @@
 """Room events, and the stream that delivers them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import attrs
@@ -9,24 +7,6 @@ import attrs
 from .._errors import DisconnectReason
 from .._streams import LossyStream
 from .participants import Participant, TrackSource
-
-__all__ = [
-    "Disconnected",
-    "DtmfReceived",
-    "EventStream",
-    "EventsDropped",
-    "ParticipantJoined",
-    "ParticipantLeft",
-    "ParticipantUpdated",
-    "Reconnected",
-    "Reconnecting",
-    "Rejoined",
-    "RoomEvent",
-    "TrackMuted",
-    "TrackPublished",
-    "TrackUnmuted",
-    "TrackUnpublished",
-]
 
 # Limit of unread events: about those of 400 participants who join and publish.
 MAX_EVENTS = 1000

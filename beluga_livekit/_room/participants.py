@@ -1,7 +1,5 @@
 """Participants, and which of them a receive stream selects."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
@@ -12,20 +10,6 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from .._errors import ConfigError
-
-__all__ = [
-    "Participant",
-    "ParticipantFilter",
-    "ParticipantKind",
-    "ParticipantKindName",
-    "ParticipantKinds",
-    "TrackSource",
-    "TrackSources",
-    "check_filter",
-    "check_kinds",
-    "check_sources",
-    "is_selected",
-]
 
 _log = logging.getLogger("beluga_livekit")
 

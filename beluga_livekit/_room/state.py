@@ -1,7 +1,5 @@
 """`RoomState`: participants and tracks of the current room, kept across reconnects and rejoins."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +25,6 @@ from .events import (
     TrackUnpublished,
 )
 from .participants import Participant, TrackSource
-
-__all__ = ["RoomState", "Track"]
 
 # Grace for a participant that is reported as gone (s). A full reconnect of the SDK reports every
 # participant as gone, at times before it reports that it reconnects, and a participant that returns

@@ -5,8 +5,6 @@ of a relay's CPU (measured: 10.3 against 9.4 % of a core, medians of three runs)
 thread notes the answer, and the next capture looks at it.
 """
 
-from __future__ import annotations
-
 import time
 
 import anyio
@@ -17,8 +15,6 @@ from .._errors import LiveKitError
 from ..audio.format import Samples
 from . import event_router
 from .event_router import FfiClient, capture_answers, ffi_pb2
-
-__all__ = ["CAPTURE_TIMEOUT", "AudioSource"]
 
 # Timeout for the answer to a capture (s). An answer takes 2 ms, or up to a clock tick (10 ms) when
 # the native queue is full. A source that takes longer is dead.

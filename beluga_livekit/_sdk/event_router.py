@@ -10,8 +10,6 @@ runs while the event loop is blocked, stopped or closed. `install` adds two hook
 native side instead of abandoning it, and `audio_source.py` captures through the public API.
 """
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import inspect
@@ -24,8 +22,11 @@ from typing import Any
 
 try:
     from livekit.rtc import AudioSource
-    from livekit.rtc._ffi_client import FfiClient, FfiHandle, FfiQueue
-    from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, room_pb2
+    from livekit.rtc._ffi_client import FfiClient as FfiClient
+    from livekit.rtc._ffi_client import FfiHandle as FfiHandle
+    from livekit.rtc._ffi_client import FfiQueue
+    from livekit.rtc._proto import audio_frame_pb2, room_pb2
+    from livekit.rtc._proto import ffi_pb2 as ffi_pb2
 
     SUPPORTED = (
         {"instance", "_instance", "queue", "request"} <= vars(FfiClient).keys()
@@ -42,19 +43,6 @@ try:
 except (ImportError, AttributeError):
     SUPPORTED = False
     FfiClient = FfiHandle = ffi_pb2 = None  # type: ignore[assignment, misc]
-
-__all__ = [
-    "SUPPORTED",
-    "FfiClient",
-    "FfiHandle",
-    "capture_answers",
-    "event_filters",
-    "exit_hooks",
-    "ffi_pb2",
-    "install",
-    "next_request_id",
-    "request_hooks",
-]
 
 _log = logging.getLogger("beluga_livekit")
 

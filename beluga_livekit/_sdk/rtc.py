@@ -1,7 +1,5 @@
 """The SDK's public API: rooms, tracks, publications, participants, errors and reasons."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re
@@ -27,34 +25,6 @@ from .._token import Grants
 from ..audio.format import WIRE_FRAME_MS, WIRE_RATE, Samples
 from . import event_router
 from .connect import connect
-
-__all__ = [
-    "LocalTrack",
-    "Publication",
-    "RemotePublication",
-    "Room",
-    "Track",
-    "check_options",
-    "check_room",
-    "disconnect_reason",
-    "has_preconnect_audio",
-    "is_disconnected",
-    "is_reconnecting",
-    "join",
-    "leave",
-    "local_track",
-    "may_publish",
-    "mute",
-    "new_room",
-    "num_channels_of",
-    "participant_of",
-    "publish",
-    "read_track",
-    "send_dtmf",
-    "source_of",
-    "unpublish",
-    "wire_channels",
-]
 
 _log = logging.getLogger("beluga_livekit")
 

@@ -1,12 +1,8 @@
 """`PlaybackGate`: blocks playback until the track is connected and subscribed."""
 
-from __future__ import annotations
-
 import anyio
 
 from .._logging import SessionLog
-
-__all__ = ["PlaybackGate"]
 
 
 class PlaybackGate:

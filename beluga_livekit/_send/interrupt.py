@@ -4,14 +4,10 @@
 next epoch. Frames of an ended epoch are dropped wherever the pump meets them.
 """
 
-from __future__ import annotations
-
 import anyio
 
 from .._sdk.audio_source import CAPTURE_TIMEOUT
 from .paced_source import PacedAudioSource
-
-__all__ = ["SILENCE_TIMEOUT", "Epoch", "Epochs"]
 
 # Timeout for silencing the audio (s). It takes 1 to 20 ms, unless captures time out: two may.
 SILENCE_TIMEOUT = 2 * CAPTURE_TIMEOUT

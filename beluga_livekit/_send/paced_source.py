@@ -1,7 +1,5 @@
 """`PacedAudioSource`: the SDK's audio queue, and the clock by which it is played."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import deque
@@ -15,8 +13,6 @@ from .._sdk import rtc
 from .._sdk.audio_source import AudioSource
 from ..audio.fades import fade_out
 from ..audio.format import BLOCK, WIRE_RATE, Samples
-
-__all__ = ["BLOCK_SECONDS", "Cut", "PacedAudioSource"]
 
 # Time between two clock ticks (s). At each one a native thread of the SDK takes a block out of the
 # queue, or silence if there is less. The ticks do not drift (0.4 ms in 7 minutes), and the SDK does

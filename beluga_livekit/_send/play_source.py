@@ -1,7 +1,5 @@
 """Play sources: `frames_of` converts the argument of `play` to frames."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from inspect import isawaitable
@@ -14,8 +12,6 @@ from .._errors import ConfigError
 from ..audio.format import check_channels, check_rate
 from ..audio.frame import AudioFrame
 from ..audio.framing import PcmDecoder
-
-__all__ = ["PlaySource", "frames_of"]
 
 PlaySource = (
     AudioFrame | bytes | bytearray | memoryview | Iterable[AudioFrame] | Iterable[bytes]

@@ -1,7 +1,5 @@
 """Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
@@ -13,8 +11,6 @@ from .._playout import Playout
 from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
-
-__all__ = ["Outcome", "Playback", "PlaybackState", "QueuedFrame"]
 
 
 class QueuedFrame(NamedTuple):

@@ -4,8 +4,6 @@ Shutdown: `finish` accepts no more input, and `run` returns when the accepted au
 `cancel` discards it. `aclose` closes the audio source. Each of them ends the sends that wait.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -29,8 +27,6 @@ from .paced_source import PacedAudioSource
 from .playback import Outcome, Playback, PlaybackState
 from .send_stream import SendQueue, SendStream
 from .wire_writer import WireWriter
-
-__all__ = ["SendPump", "SendStatistics"]
 
 # Pad the end of audio to a whole block only when the SDK's queue holds at most this much (s).
 # Padded at once, 3.02 s of 7 ms frames became 4.32 s full of holes.

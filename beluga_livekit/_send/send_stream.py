@@ -1,7 +1,5 @@
 """`SendStream`, which is tx, and the queue between tx and the pump."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
@@ -12,8 +10,6 @@ from anyio.streams.memory import MemoryObjectSendStream
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
 from .playback import Playback, QueuedFrame
-
-__all__ = ["SendQueue", "SendStream"]
 
 
 class SendStream(MemoryObjectSendStream[AudioFrame]):

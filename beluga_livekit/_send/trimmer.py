@@ -1,7 +1,5 @@
 """`LatencyTrimmer`: keeps a real-time producer in real time."""
 
-from __future__ import annotations
-
 import time
 
 from ..audio.backlog import StandingBacklog
@@ -9,8 +7,6 @@ from ..audio.fades import crossfade
 from ..audio.format import BLOCK, Samples
 from ..audio.frame import AudioFrame
 from .paced_source import BLOCK_SECONDS
-
-__all__ = ["LatencyTrimmer"]
 
 # Trim latency for real-time producers only. A producer is real-time if the pump waited for every
 # frame during this window (s), or if its frames carry a `timestamp`: a relay sends received frames.

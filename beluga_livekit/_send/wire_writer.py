@@ -1,7 +1,5 @@
 """`WireWriter`: converts frames to the wire format and writes them to the paced source."""
 
-from __future__ import annotations
-
 from ..audio.converter import Converter
 from ..audio.format import BLOCK, WIRE_FRAME, WIRE_RATE, Samples
 from ..audio.frame import AudioFrame
@@ -9,8 +7,6 @@ from ..audio.framing import Framer
 from .gate import PlaybackGate
 from .paced_source import PacedAudioSource
 from .trimmer import LatencyTrimmer
-
-__all__ = ["WireWriter"]
 
 
 class WireWriter:

@@ -1,10 +1,6 @@
 """`StandingBacklog`: finds latency that never drains."""
 
-from __future__ import annotations
-
 import math
-
-__all__ = ["StandingBacklog"]
 
 
 class StandingBacklog:

@@ -1,15 +1,11 @@
 """`ChannelMixer`: downmix, upmix, channel selection and gains."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .format import Samples, check_channels, check_samples
-
-__all__ = ["ChannelMixer"]
 
 
 class ChannelMixer:

@@ -1,7 +1,5 @@
 """`Converter`: any format in, one format out."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -9,8 +7,6 @@ import numpy as np
 from .channel_mixer import ChannelMixer
 from .format import Samples, check_channels, check_rate
 from .resampler import Resampler
-
-__all__ = ["Converter"]
 
 
 class Converter:

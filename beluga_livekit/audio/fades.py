@@ -1,12 +1,8 @@
 """Crossfades and fade-outs of int16 samples."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .format import BLOCK, Samples
-
-__all__ = ["crossfade", "fade_out"]
 
 
 def crossfade(old: Samples, new: Samples) -> Samples:

@@ -1,28 +1,11 @@
 """Sample formats: that of the wire, the limits of a user's, and checks of both."""
 
-from __future__ import annotations
-
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import ConfigError
-
-__all__ = [
-    "BLOCK",
-    "MAX_CHANNELS",
-    "WIRE_FRAME",
-    "WIRE_FRAME_MS",
-    "WIRE_RATE",
-    "Samples",
-    "check_channels",
-    "check_rate",
-    "check_samples",
-    "is_number",
-    "is_whole",
-    "to_int16",
-]
 
 # Limits of a sample rate (Hz): those of speech and music. Outside them the SDK's native code aborts
 # the process for some rates (seen with 0 and 50).

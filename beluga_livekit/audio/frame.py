@@ -15,8 +15,6 @@ from .format import MAX_CHANNELS, check_channels, check_rate, to_int16
 if TYPE_CHECKING:
     from livekit import rtc  # noqa: TID251 - see to_rtc
 
-__all__ = ["AudioFrame"]
-
 
 class _RtcFrame(Protocol):
     """The part of `rtc.AudioFrame` that `from_rtc` reads."""

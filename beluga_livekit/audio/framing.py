@@ -1,13 +1,9 @@
 """`Framer` cuts samples into frames of one size; `PcmDecoder` makes frames of raw bytes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .format import Samples, check_channels, check_rate
 from .frame import AudioFrame
-
-__all__ = ["Framer", "PcmDecoder"]
 
 
 class Framer:

@@ -27,8 +27,6 @@ from numpy.typing import NDArray
 from .._errors import ConfigError
 from .format import Samples, check_channels, check_samples, is_whole
 
-__all__ = ["Resampler"]
-
 Floats = NDArray[np.float64]
 
 # Half the length of the filter (s, and input or output samples). 2.5 ms give a transition band of

@@ -5,8 +5,6 @@ moments within a wire frame; the mixer waits for that. After a stall of the even
 backlog of one track arrives before that of the next.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -15,8 +13,6 @@ import numpy as np
 from .backlog import StandingBacklog
 from .fades import crossfade
 from .format import BLOCK, Samples
-
-__all__ = ["Mixed", "TrackMixer"]
 
 # Timeout for a track that delivers nothing (s). The others wait this long, and are then mixed
 # without it until it delivers again. One native thread delivers all tracks, every 20 ms.
