@@ -48,10 +48,6 @@ class SessionState(enum.Enum):
 class SessionRunner:
     """Runs a session in a background task.
 
-    Args:
-        make_connection: Makes the session's connection of its other parts.
-        options: The session's.
-
     Attributes:
         outcome: How the session has ended, once it has; set once.
     """

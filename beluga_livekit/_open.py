@@ -13,25 +13,14 @@ from ._connection.server import ServerConnection
 from ._errors import ConfigError
 from ._lifecycle import SessionRunner
 from ._options import LoopbackKeywords, SessionKeywords, SessionOptions, check_names, check_url
-from ._room.participants import (
-    Participant,
-    ParticipantFilter,
-    ParticipantKinds,
-    TrackSources,
-)
+from ._room.participants import Participant, ParticipantFilter, ParticipantKinds, TrackSources
 from ._sdk import rtc
 from ._session import LiveKitSession
 from ._token import Token, read_token
 
 
 class SessionContextManager(AbstractAsyncContextManager[LiveKitSession, bool]):
-    """The async context manager of a session; it can be entered once.
-
-    Args:
-        make_connection: Makes the connection of the session, on entering.
-        options: The session's options.
-        absorb: Whether leaving absorbs the session's own `DisconnectedError` after a hang-up.
-    """
+    """The async context manager of a session; it can be entered once."""
 
     def __init__(
         self,

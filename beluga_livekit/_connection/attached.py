@@ -17,13 +17,7 @@ OWNER_GRACE = 0.25
 
 
 class AttachedConnection(Connection):
-    """Publishes and subscribes in the owner's room; never rejoins.
-
-    Args:
-        room: The room, connected.
-        options: The session's.
-        parts: The session's.
-    """
+    """Publishes and subscribes in the owner's room; never rejoins."""
 
     linger = 0.2  # as for a room of our own
 
@@ -88,7 +82,7 @@ class AttachedConnection(Connection):
             with anyio.move_on_after(rtc.CLOSE_TIMEOUT):
                 await adapter.subscriptions.release_all(adapter.ended)
             adapter.close()
-            await adapter.unpublish()
+            await self._microphone.unpublish(self._room)
         return self._reason
 
     @property

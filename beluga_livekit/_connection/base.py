@@ -70,11 +70,7 @@ class Connection(ABC):
     @property
     @abstractmethod
     def room(self) -> rtc.Room:
-        """The SDK's room.
-
-        Raises:
-            LiveKitError: There is none.
-        """
+        """The SDK's room; LiveKitError if there is none."""
 
     @abstractmethod
     async def join(self) -> None:

@@ -19,11 +19,7 @@ _sids = itertools.count(1)
 
 
 class LoopbackHub:
-    """The connections of a room without a server.
-
-    Args:
-        name: Name of the room.
-    """
+    """The connections of a room without a server."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -62,14 +58,7 @@ class LoopbackHub:
 
 
 class LoopbackConnection(Connection):
-    """A connection to the other connections of a hub.
-
-    Args:
-        hub: The room.
-        participant: The participant that the others see.
-        options: The session's.
-        parts: The session's.
-        echo: Whether it receives itself.
+    """A connection to the other connections of a hub; with `echo` also to itself.
 
     Attributes:
         participant: As it is now.

@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 
 from .._errors import DisconnectReason
-from .._logging import SessionLog
 from .._room.state import Track
 from .._sdk import rtc
 from .._tasks import GraceTimers
@@ -30,17 +29,9 @@ STATE_GRACE = 0.5
 
 
 class RoomAdapter:
-    """Translates the events of one room.
-
-    Args:
-        room: Connected, or about to be.
-        parts: The session's.
-        microphone: The connection's.
-        owner_grace: Time that the owner of the room has to subscribe to a new track first (s).
+    """Translates the events of one room, which is connected or about to be.
 
     Attributes:
-        room: The room.
-        subscriptions: Our subscriptions in it.
         ended: Set when the room has ended.
         reason: Why, if the SDK said so.
         joining: Scope of the join. Cancelled when the room ends: the SDK answers no more.
@@ -115,10 +106,6 @@ class RoomAdapter:
         await self._microphone.publish(self.room)
         self._resume()
 
-    async def unpublish(self) -> None:
-        """Unpublish our track, if there is one; bounded."""
-        await self._microphone.unpublish(self.room)
-
     async def settle(self) -> None:
         """Wait for the end of a reconnect that is under way; up to `SETTLE_TIMEOUT`."""
         if self.is_reconnecting:
@@ -134,10 +121,6 @@ class RoomAdapter:
         self._handlers.clear()
         self.subscriptions.close()
         self._timers.cancel_all()
-
-    @property
-    def _log(self) -> SessionLog:
-        return self._parts.log
 
     def _update_participant(self, participant: Any) -> None:
         is_self = participant is self.room.local_participant
@@ -198,14 +181,14 @@ class RoomAdapter:
 
     def _set_reconnecting(self) -> None:
         self._lost_at, self._settled = time.monotonic(), anyio.Event()
-        self._log.warning("connection lost; reconnecting")
+        self._parts.log.warning("connection lost; reconnecting")
         self._parts.pump.gate.pause()
         self._parts.room_state.set_reconnecting()
 
     def _set_reconnected(self) -> None:
         if self._lost_at is None:
             return
-        self._log.info("reconnected after %.1f s", time.monotonic() - self._lost_at)
+        self._parts.log.info("reconnected after %.1f s", time.monotonic() - self._lost_at)
         self._lost_at = None
         self._settled.set()
         self.subscriptions.check_all()

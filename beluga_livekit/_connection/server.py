@@ -33,15 +33,7 @@ STABLE_AFTER = 30.0
 
 
 class ServerConnection(Connection):
-    """Joins a room, and rejoins it under the same rx and tx.
-
-    Args:
-        url: Server URL.
-        token: Access token, or a callable that returns one for every join.
-        room: Room that the token must be for, if any.
-        options: The session's.
-        parts: The session's.
-    """
+    """Joins a room, and rejoins it under the same rx and tx."""
 
     # Encoding, the network, and the far jitter buffer: leaving at once cuts off the last word.
     linger = 0.2
@@ -91,7 +83,7 @@ class ServerConnection(Connection):
 
     async def unpublish(self) -> None:
         if self._adapter is not None:
-            await self._adapter.unpublish()
+            await self._microphone.unpublish(self._adapter.room)
 
     def set_muted(self, muted: bool) -> None:
         self._microphone.muted = muted
@@ -106,7 +98,7 @@ class ServerConnection(Connection):
             adapter.close()
             if not adapter.is_reconnecting:
                 # Left while a track is being connected, the SDK leaks its threads.
-                await adapter.unpublish()
+                await self._microphone.unpublish(adapter.room)
             await rtc.leave(adapter.room)
         return DisconnectReason.CLIENT_INITIATED
 
@@ -133,7 +125,7 @@ class ServerConnection(Connection):
                 raise
             self._joined_at = time.monotonic()
             if self._pump.finished.is_set():  # tx was closed meanwhile, in the room before this one
-                await adapter.unpublish()
+                await self._microphone.unpublish(adapter.room)
             return
         raise ConnectError(
             f"livekit: joining {display_url(self._url)} failed: no answer within {timeout:g} s"

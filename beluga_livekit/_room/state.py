@@ -8,22 +8,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from .._errors import DisconnectReason
 from .._tasks import ChangeSignal, GraceTimers
-from .events import (
-    Disconnected,
-    DtmfReceived,
-    EventStream,
-    ParticipantJoined,
-    ParticipantLeft,
-    ParticipantUpdated,
-    Reconnected,
-    Reconnecting,
-    Rejoined,
-    RoomEvent,
-    TrackMuted,
-    TrackPublished,
-    TrackUnmuted,
-    TrackUnpublished,
-)
+from . import events as room_events
+from .events import EventStream, RoomEvent
 from .participants import Participant, TrackSource
 
 # Grace for a participant that is reported as gone (s). A full reconnect of the SDK reports every
@@ -98,18 +84,20 @@ class RoomState:
     def events(self) -> MemoryObjectReceiveStream[RoomEvent]:
         """Return a stream of events: the present state first, then every change."""
         if self.disconnect_reason is not None:
-            stream = EventStream([Disconnected(self.disconnect_reason)])
+            stream = EventStream([room_events.Disconnected(self.disconnect_reason)])
             stream.close()
             return stream.rx
-        events: list[RoomEvent] = [Reconnecting()] if self.is_reconnecting else []
-        events += [ParticipantJoined(participant) for participant in self.participants.values()]
+        first: list[RoomEvent] = [room_events.Reconnecting()] if self.is_reconnecting else []
+        first += [
+            room_events.ParticipantJoined(participant) for participant in self.participants.values()
+        ]
         for track in self.tracks.values():
-            events.append(self._track_event(TrackPublished, track))
+            first.append(self._track_event(room_events.TrackPublished, track))
             if track.muted:
-                events.append(self._track_event(TrackMuted, track))
+                first.append(self._track_event(room_events.TrackMuted, track))
         if self._muted_sid is not None:
-            events.append(self._local_track_event(TrackMuted, self._muted_sid))
-        stream = EventStream(events)
+            first.append(self._local_track_event(room_events.TrackMuted, self._muted_sid))
+        stream = EventStream(first)
         self._streams.append(stream)
         return stream.rx
 
@@ -125,9 +113,9 @@ class RoomState:
             self.participants[participant.identity] = participant
             self._mark_present(participant.identity)
             if previous is None:
-                self._emit(ParticipantJoined(participant))
+                self._emit(room_events.ParticipantJoined(participant))
         if previous is not None and previous != participant:
-            self._emit(ParticipantUpdated(participant, previous))
+            self._emit(room_events.ParticipantUpdated(participant, previous))
         self.changed.set()
 
     def remove_participant(self, identity: str) -> None:
@@ -144,27 +132,35 @@ class RoomState:
         if track.sid not in self.tracks and track.participant in self.participants:
             self._mark_present(track.participant)
             self.tracks[track.sid] = track
-            self._emit(self._track_event(TrackPublished, track))
+            self._emit(self._track_event(room_events.TrackPublished, track))
             if track.muted:
-                self._emit(self._track_event(TrackMuted, track))
+                self._emit(self._track_event(room_events.TrackMuted, track))
             self.changed.set()
 
     def remove_track(self, sid: str) -> None:
         if (track := self.tracks.pop(sid, None)) is not None:
-            self._emit(self._track_event(TrackUnpublished, track))
+            self._emit(self._track_event(room_events.TrackUnpublished, track))
             self.changed.set()
 
     def set_muted(self, sid: str, muted: bool) -> None:
         """Note whether a remote track is muted."""
         if (track := self.tracks.get(sid)) is not None and track.muted != muted:
             track.muted = muted
-            self._emit(self._track_event(TrackMuted if muted else TrackUnmuted, track))
+            self._emit(
+                self._track_event(
+                    room_events.TrackMuted if muted else room_events.TrackUnmuted, track
+                )
+            )
 
     def set_local_muted(self, sid: str, muted: bool) -> None:
         """Note whether our own track is muted."""
         if muted != (self._muted_sid is not None):
             self._muted_sid = sid if muted else None
-            self._emit(self._local_track_event(TrackMuted if muted else TrackUnmuted, sid))
+            self._emit(
+                self._local_track_event(
+                    room_events.TrackMuted if muted else room_events.TrackUnmuted, sid
+                )
+            )
 
     def set_audio(self, sid: str, audio: Any, num_channels: int = 1) -> None:
         """Note that a track can be read, or no longer (`audio` is None)."""
@@ -174,20 +170,22 @@ class RoomState:
 
     def add_dtmf(self, identity: str | None, digit: str) -> None:
         """Emit a telephone key of a participant."""
-        self._emit(DtmfReceived(self.participants.get(identity or ""), digit))
+        self._emit(room_events.DtmfReceived(self.participants.get(identity or ""), digit))
 
     def set_reconnecting(self) -> None:
         """Note that the connection is lost; participants that leave now may only seem to."""
         if not self.is_reconnecting and not self.is_disconnected:
             self.is_reconnecting = True
             self._timers.cancel_all()
-            self._emit(Reconnecting())
+            self._emit(room_events.Reconnecting())
 
     def set_connected(self, rejoined: str | None = None) -> None:
         """Note that the connection is back; `rejoined` names the room if it is a new one."""
         if self.is_reconnecting:
             self.is_reconnecting = False
-            self._emit(Reconnected() if rejoined is None else Rejoined(rejoined))
+            self._emit(
+                room_events.Reconnected() if rejoined is None else room_events.Rejoined(rejoined)
+            )
             for identity in self._absent:
                 self._remove_after(RETURN_GRACE, identity)
             self.changed.set()
@@ -204,7 +202,7 @@ class RoomState:
             return
         self.disconnect_reason = reason
         self._timers.cancel_all()
-        self._emit(Disconnected(reason))
+        self._emit(room_events.Disconnected(reason))
         for stream in self._streams:
             stream.close()
         self.changed.set()
@@ -216,19 +214,26 @@ class RoomState:
     def _remove_after(self, seconds: float, identity: str) -> None:
         def remove() -> None:
             self._absent.discard(identity)
-            self._emit(ParticipantLeft(self.participants.pop(identity)))
+            self._emit(room_events.ParticipantLeft(self.participants.pop(identity)))
             self.changed.set()
 
         self._timers.start(identity, seconds, remove)
 
     def _track_event(
         self,
-        kind: type[TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted],
+        kind: type[
+            room_events.TrackPublished
+            | room_events.TrackUnpublished
+            | room_events.TrackMuted
+            | room_events.TrackUnmuted
+        ],
         track: Track,
     ) -> RoomEvent:
         return kind(self.participants[track.participant], track.source, track.sid)
 
-    def _local_track_event(self, kind: type[TrackMuted | TrackUnmuted], sid: str) -> RoomEvent:
+    def _local_track_event(
+        self, kind: type[room_events.TrackMuted | room_events.TrackUnmuted], sid: str
+    ) -> RoomEvent:
         return kind(self.local_participant, TrackSource.MICROPHONE, sid)
 
     def _emit(self, event: RoomEvent) -> None:

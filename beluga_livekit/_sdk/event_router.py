@@ -22,11 +22,8 @@ from typing import Any
 
 try:
     from livekit.rtc import AudioSource
-    from livekit.rtc._ffi_client import FfiClient as FfiClient
-    from livekit.rtc._ffi_client import FfiHandle as FfiHandle
-    from livekit.rtc._ffi_client import FfiQueue
-    from livekit.rtc._proto import audio_frame_pb2, room_pb2
-    from livekit.rtc._proto import ffi_pb2 as ffi_pb2
+    from livekit.rtc._ffi_client import FfiClient, FfiHandle, FfiQueue
+    from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, room_pb2
 
     SUPPORTED = (
         {"instance", "_instance", "queue", "request"} <= vars(FfiClient).keys()
@@ -43,6 +40,8 @@ try:
 except (ImportError, AttributeError):
     SUPPORTED = False
     FfiClient = FfiHandle = ffi_pb2 = None  # type: ignore[assignment, misc]
+
+__all__ = ["SUPPORTED", "FfiClient", "FfiHandle", "ffi_pb2"]
 
 _log = logging.getLogger("beluga_livekit")
 
