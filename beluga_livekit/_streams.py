@@ -42,8 +42,8 @@ class LossyStream(Generic[T]):
 
         The block from the first item taken out to the last one put back contains no await. If a
         reader could run in it, that reader would receive a later item before earlier ones. A reader
-        that waits already would receive the first item put back, and so must not exist: anyio hands
-        items to waiting readers first, so only an empty buffer has any.
+        that waits already would do the same. There is none: anyio hands items to waiting readers
+        first, so only an empty buffer has any.
         """
         statistics = self._own.statistics()
         assert not (statistics.current_buffer_used and statistics.tasks_waiting_receive)  # noqa: S101

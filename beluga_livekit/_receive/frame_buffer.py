@@ -1,7 +1,7 @@
 """`FrameBuffer`: the stream behind rx, which bounds the age and the latency of its frames.
 
-Age is bounded, not content: after a stall of the event loop the audio of the whole stall arrives at
-once, and a fast reader must lose nothing of it.
+Age is bounded, not content. After a stall of the event loop, the audio of the whole stall arrives
+at once, and a fast reader must lose nothing of it.
 
 A reader in real time, such as a relay, would stay late by that stall for ever. It reads all the
 time, and the unread audio never falls below `max_delay`: then all but the newest frames are

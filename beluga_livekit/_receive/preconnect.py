@@ -47,11 +47,7 @@ class PreconnectAudio:
         self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and identity
 
     def register(self, room: rtc.Room, start_soon: Callable[..., None]) -> None:
-        """Receive the recordings that are sent to a room.
-
-        Args:
-            room: The room.
-            start_soon: Starts a task for each recording.
+        """Receive the recordings that are sent to a room, each in a task of its own.
 
         Raises:
             ConfigError: The room has another handler for them.
@@ -103,13 +99,7 @@ class PreconnectAudio:
             reader.close()
 
     async def _read(self, reader: Any) -> list[Samples]:
-        """Read a recording to its end; return it as wire frames.
-
-        Raises:
-            KeyError: The format is missing.
-            ValueError: It is too long, incomplete, or cannot be decoded.
-            ConnectionError: Its transfer was interrupted.
-        """
+        """Read a recording to its end; return it as wire frames."""
         mime_type, attributes = reader.info.mime_type, reader.info.attributes
         data = bytearray()
         async for chunk in reader:

@@ -38,7 +38,7 @@ EXIT_TIMEOUT = 1.0
 
 
 class _Attempt:
-    """One call of `Room.connect`."""
+    """A call of `Room.connect`."""
 
     def __init__(self, slot: Hashable, loop: asyncio.AbstractEventLoop) -> None:
         self.id = event_router.next_request_id()

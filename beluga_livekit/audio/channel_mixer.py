@@ -11,9 +11,8 @@ from .format import Samples, check_channels, check_samples
 class ChannelMixer:
     """Mixes channels, sample by sample; has no delay and no state.
 
-    By default a downmix averages (no sum can clip) and an upmix copies: output `i` is the average
-    of the inputs `i`, `i + out_channels`, ... or, where there are fewer inputs, a copy of input
-    `i % in_channels`.
+    By default a downmix averages, so that no sum clips: output `i` is the mean of the inputs `i`,
+    `i + out_channels`, ... An upmix copies: output `i` is input `i % in_channels`.
 
     Args:
         in_channels: 1 to 8.

@@ -14,7 +14,7 @@ class Converter:
 
     Channels are downmixed before resampling and upmixed after it, so that the resampler processes
     no more channels than necessary. The input format may change with every push. The tail of the
-    old resampler is then added to the beginning of the new audio: both are late by the same delay,
+    old resampler is then added to the beginning of the new audio. Both are late by the same delay,
     so no sample is lost or doubled.
 
     Args:

@@ -4,15 +4,15 @@ A polyphase filter: a windowed sinc of linear phase, whose `T` taps (twice the d
 newest `T` input samples for each output sample. With the rates reduced to `L / M`, output `n`
 is at input `n * M / L`, and its weights depend on `n * M % L` alone.
 
-Many outputs are computed at once, as one matrix product. `B` neighbouring outputs share one
-window of inputs, and the matrix of a block holds the weights of each of its `B` outputs at the
-right place in that window. `S` blocks, of `L` outputs or a multiple of it together, make a cycle,
-after which the matrices repeat.
+Many outputs are computed at once, as one matrix product. The `B` outputs of a block share one
+window of inputs. The block's matrix holds the weights of each output at its place in that window.
+`S` blocks, of `L` outputs or a multiple of it together, make a cycle, after which the matrices
+repeat.
 
-Every weight is a multiple of 2**-30 and the weights of an output add up to exactly 1, so that the
-product with int16 samples and each partial sum are exact in float64. Hence the result cannot
-depend on the order of summation: it is the same bit by bit however the input is cut, on any BLAS,
-and a constant stays that constant.
+Every weight is a multiple of 2**-30, and the weights of an output add up to exactly 1. The product
+with int16 samples and each partial sum are then exact in float64. So the result does not depend on
+the order of summation. It is bit-identical for any chunks and any BLAS, and a constant stays that
+constant.
 """
 
 from __future__ import annotations
