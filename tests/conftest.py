@@ -28,6 +28,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Undo the exemption: hypothesis looks for referrers when it writes its summary."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     uvloop = request.config.getoption("--loop") == "uvloop"

@@ -11,7 +11,7 @@ from support.rooms import RoomUnderTest
 pytestmark = [pytest.mark.anyio, pytest.mark.slow_audio, measures_network_audio]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize(  # type: ignore[no-redef]
     ("count", "seconds"), [(4, 8), pytest.param(10, 60, marks=pytest.mark.soak)]
 )
 async def test_participants_join_and_leave_without_loss(
