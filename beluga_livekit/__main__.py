@@ -1,4 +1,4 @@
-"""`python -m beluga_livekit`."""
+"""Run the command line: `python -m beluga_livekit`."""
 
 from ._cli.app import main
 

@@ -1,6 +1,4 @@
-"""What can go wrong, in the user's words."""
-
-from __future__ import annotations
+"""Exceptions, disconnect reasons, and the removal of secrets from texts."""
 
 import re
 from enum import StrEnum
@@ -9,30 +7,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
-__all__ = [
-    "AuthenticationError",
-    "ConfigError",
-    "ConnectError",
-    "DisconnectReason",
-    "DisconnectedError",
-    "LiveKitError",
-    "display_url",
-    "scrub",
-]
-
-# A JWT wherever it stands: two JSON objects and a signature, which some of the server's texts cut
-# off, in base64url, where "{" is "e" and one of 16 characters.
+# A JWT in a text: two JSON objects and a signature in base64url, where "{" is "e" and one of 16
+# characters. Some of the server's texts cut the signature off.
 _JWT = re.compile(r"e[w-z0-9_-][\w-]{8,}\.e[w-z0-9_-][\w-]{8,}(?:\.[\w-]*)?")
 _URL_SECRETS = re.compile(r"(?<=://)[^\s/@?#]*@|(?<=access_token=)[^\s&#]+")
 
 
 def scrub(text: str) -> str:
-    """Returns `text` without access tokens and without the credentials of URLs."""
+    """Return `text` without access tokens and without the credentials of URLs."""
     return _URL_SECRETS.sub("", _JWT.sub("<token>", text))
 
 
 def display_url(url: str) -> str:
-    """Returns `url` as it may be shown: no user, no password, no query."""
+    """Return `url` without user, password and query."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -42,7 +29,7 @@ def display_url(url: str) -> str:
 
 
 class DisconnectReason(StrEnum):
-    """Why a session is no longer in its room: LiveKit's own reasons, by its own names."""
+    """Why a session is no longer in its room, named as in LiveKit."""
 
     UNKNOWN = "unknown"
     CLIENT_INITIATED = "client_initiated"
@@ -64,17 +51,17 @@ class DisconnectReason(StrEnum):
 
     @property
     def is_hangup(self) -> bool:
-        """Whether this is how conversations end, rather than a failure."""
+        """Whether this is a normal end of a conversation, and no failure."""
         return self in _HANGUPS
 
     @property
     def is_retryable(self) -> bool:
-        """Whether joining anew may help: it was the connection or the server, not a decision."""
+        """Whether joining again may succeed: the connection or the server failed."""
         return self in _RETRYABLE
 
 
-# A second participant under our identity (DUPLICATE_IDENTITY) is not among them: it throws the
-# first one out because of a mistake in the deployment, and silence would hide that.
+# Not DUPLICATE_IDENTITY: a second participant under our identity is a mistake in the deployment,
+# and an end without an error would hide it.
 _HANGUPS = frozenset(
     {
         DisconnectReason.CLIENT_INITIATED,
@@ -88,7 +75,7 @@ _HANGUPS = frozenset(
 
 _RETRYABLE = frozenset(
     {
-        DisconnectReason.UNKNOWN,  # what the SDK says when its own attempts have come to an end
+        DisconnectReason.UNKNOWN,  # the SDK's own attempts to reconnect have failed
         DisconnectReason.SERVER_SHUTDOWN,
         DisconnectReason.STATE_MISMATCH,
         DisconnectReason.MIGRATION,
@@ -100,19 +87,18 @@ _RETRYABLE = frozenset(
 
 
 class LiveKitError(Exception):
-    """The base of every error of this package."""
+    """The base class of this package's exceptions."""
 
 
 class ConfigError(LiveKitError, ValueError):
-    """An argument is wrong. Raised before anything is opened."""
+    """An argument, or what a callable argument returned, is invalid."""
 
 
 class ConnectError(LiveKitError, ConnectionError):
-    """The room could not be joined.
+    """Joining the room, or publishing in it, failed.
 
     Attributes:
-        retryable: Whether the same call may succeed later. False where the server has refused
-            what was asked for.
+        retryable: Whether the same call may succeed later. False if the server refused it.
     """
 
     def __init__(self, message: str, *, retryable: bool = True) -> None:
@@ -134,7 +120,7 @@ class DisconnectedError(LiveKitError, anyio.BrokenResourceError):
     """The session is no longer in its room.
 
     Attributes:
-        reason: Why.
+        reason: Why it is not.
     """
 
     def __init__(
@@ -142,7 +128,7 @@ class DisconnectedError(LiveKitError, anyio.BrokenResourceError):
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        self.origin: object = None  # the session it is about; not for users, and not pickled
+        self._origin: object = None  # what raised it; not pickled
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), self.args, {"reason": self.reason})

@@ -1,21 +1,23 @@
-"""The task behind a session.
+"""`SessionRunner`: the task behind a session, its states, and the error that leaves the block.
 
-It has a task group of its own, is started on enter and joined on exit. The body of the `async with`
-is in nobody's task group: it may be left in another task and in any order, and its exceptions leave
-it as they are.
+The task has a task group of its own; it is started on enter and joined on exit. The body of the
+`async with` is in no task group: it may be left in another task and in any order, and its
+exceptions leave it unchanged.
 
-Leaving, in order: nothing more is accepted; what was accepted is played out (up to
-`drain_timeout`, and cancellable); the task is cancelled, leaves the room, and is waited for
-(shielded; each of its awaits is bounded). All stream ends are closed then.
+Leaving, in order: accept nothing more; drain what was accepted (up to `drain_timeout`,
+cancellable); cancel the task, which leaves the room, and join it (shielded; each of its awaits is
+bounded). All stream ends are closed then.
 """
 
-from __future__ import annotations
-
 import asyncio
+import enum
+import math
+from collections.abc import Callable
 
 import anyio
 
-from ._connection.server import Connection
+from ._connection.base import Connection, Outcome, SessionParts
+from ._connection.subscriptions import coordinate
 from ._errors import DisconnectedError, DisconnectReason, LiveKitError
 from ._logging import SessionLog
 from ._options import SessionOptions
@@ -24,183 +26,242 @@ from ._room.state import RoomState
 from ._send.pump import SendPump
 from ._tasks import join
 
-__all__ = ["CLOSED", "SessionRunner", "first"]
-
 CLOSED = "livekit: transport is closed"
 RECEIVES_ONLY = (
     "livekit: this session only receives: it was opened with publish=False, "
-    "or its token does not let it publish a microphone"
+    "or its token does not allow to publish a microphone"
 )
 
-# How long a connection that went away while we played out has to come back.
+# Time that a connection that is lost during a drain has to come back (s).
 RESUME_TIMEOUT = 2.0
 
 
-class SessionRunner:
-    """The task behind a session, and what it works on."""
+class SessionState(enum.Enum):
+    """The state of a session, as its user has brought it about; `outcome` has the rest."""
 
-    def __init__(self, link: Connection, options: SessionOptions, log: SessionLog) -> None:
-        self.link = link
+    JOINING = enum.auto()
+    OPEN = enum.auto()
+    DRAINING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class SessionRunner:
+    """Runs a session in a background task.
+
+    Attributes:
+        outcome: How the session has ended, once it has; set once.
+    """
+
+    def __init__(
+        self, make_connection: Callable[[SessionParts], Connection], options: SessionOptions
+    ) -> None:
         self.options = options
+        self.log = SessionLog()
         self.room_state = RoomState()
-        self.readers = TrackReaders(options, self.room_state, log)
-        self.pump = SendPump(options, self.why, log)
-        self.failure: BaseException | None = None
-        self.closed = False  # left by us
-        self.log = log
-        self._leaving = False  # on the way to that
-        self._connected = False
+        self.readers = TrackReaders(options, self.room_state, self.log)
+        self.pump = SendPump(options, self.closed_error, self.log)
+        self.connection = make_connection(
+            SessionParts(self.room_state, self.readers, self.pump, self.log)
+        )
+        self.outcome: Outcome | None = None
+        self._state = SessionState.JOINING
         self._staying = anyio.CancelScope()
-        self._ready = anyio.Event()
         self._scope = anyio.CancelScope()
+        self._ready = anyio.Event()
         self._task = asyncio.create_task(self._run(), name="beluga_livekit session")
         self._task.add_done_callback(lambda _: self._ready.set())
 
     @property
-    def reason(self) -> DisconnectReason | None:
-        return self.link.reason
+    def is_closed(self) -> bool:
+        """Whether the user has left the session."""
+        return self._state is SessionState.CLOSED
 
     @property
-    def lost(self) -> bool:
-        """Whether the session has ended in a way that its user has to hear about."""
-        return self.reason is not None and not self.reason.is_hangup
+    def has_ended(self) -> bool:
+        """Whether the session is closed or disconnected."""
+        return self.is_closed or self.room_state.is_disconnected
 
-    def why(self) -> Exception:
-        """Returns what a send raises that nobody takes any more."""
-        if not (self.closed or self._leaving):
-            if self.reason is not None or self.failure is not None:
-                return self.disconnected()
-            if self.link.receives_only:
+    def closed_error(self) -> Exception:
+        """Return the exception to raise from `send()` once the session accepts no more audio."""
+        if self._state in (SessionState.JOINING, SessionState.OPEN):
+            if self.outcome is not None:
+                return self._disconnected_error(self.outcome)
+            if self.connection.receives_only:
                 return anyio.ClosedResourceError(RECEIVES_ONLY)
         return anyio.ClosedResourceError(CLOSED)
 
-    def disconnected(self) -> DisconnectedError:
-        reason = self.reason or DisconnectReason.UNKNOWN
-        error = DisconnectedError(f"livekit: disconnected: {self._reason_text()}", reason=reason)
-        error.origin = self
-        return error
-
     async def start(self) -> None:
-        """Waits until the session is connected.
+        """Wait until the session is connected.
 
         Raises:
-            Exception: What it failed with.
+            Exception: The error that joining failed with.
         """
         await self._ready.wait()
-        if not self._connected:
-            raise self.failure or LiveKitError("livekit: cancelled from outside while joining")
+        if self._state is SessionState.JOINING:
+            failure = self.outcome.failure if self.outcome is not None else None
+            raise failure or LiveKitError("livekit: joining failed: the session task was cancelled")
 
-    async def leave(self, *, play_out: bool) -> None:
-        """Ends the session and closes all of its stream ends; a second time does nothing."""
+    async def leave(self, *, drain: bool) -> None:
+        """End the session and close all of its stream ends; a second call does nothing."""
         try:
-            if play_out and not self.closed:
-                await self._play_out()
+            if drain and not self.is_closed:
+                await self._drain()
         finally:
-            self.closed = True
+            self._state = SessionState.CLOSED
             self._scope.cancel()
             try:
                 await self._join()
             finally:
-                self.readers.rx.queue.rx.close()
+                self.readers.rx.buffer.rx.close()
                 self.pump.tx.close()
 
-    async def _play_out(self) -> None:
-        """Accepts nothing more, and waits until what was accepted has been heard."""
-        self._leaving = True
-        self.pump.finish()
-        if self.pump.gate.is_connected:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._give_up, tasks.cancel_scope)
-                await self._let_out()
-                tasks.cancel_scope.cancel()
+    def settle_exit(self, error: BaseException | None, *, absorb: bool) -> bool:
+        """Decide which error leaves the block of the closed session.
 
-    async def _give_up(self, playing_out: anyio.CancelScope) -> None:
-        """Ends the playing out that takes too long, or that nobody is there to hear."""
-        seconds = self.options.drain_timeout
-        why = f"{seconds:g} s were not enough"
-        with anyio.move_on_after(seconds):
-            await self.pump.gate.wait_until_away(RESUME_TIMEOUT)
-            why = "there is no connection"
-        self.log.warning("left with sound unplayed: %s", why)
-        playing_out.cancel()
+        | error of the block | session failed | connection lost | hang-up or left |
+        |---|---|---|---|
+        | none | failure | DisconnectedError | none |
+        | the session's own DisconnectedError | failure | that error | none, if `absorb` |
+        | any other | that error, with a note | the same | the same |
 
-    async def _join(self) -> None:
-        """Waits for the runner, whatever is cancelled meanwhile: it is bounded by itself."""
-        try:
-            await join(self._task)
-        finally:
-            if not self._task.cancelled() and self.failure is None:
-                self.failure = self._task.exception()
+        Returns:
+            Whether the error of the block is absorbed.
+        """
+        outcome = self.outcome or Outcome(DisconnectReason.CLIENT_INITIATED)
+        if error is not None and not self._is_own(error):
+            if outcome.failure is not None:
+                error.add_note(f"livekit: the session had failed: {outcome.failure!r}")
+            elif outcome.reason is not DisconnectReason.CLIENT_INITIATED:
+                error.add_note(f"livekit: the session had been disconnected: {outcome.reason}")
+            return False
+        if outcome.failure is not None:
+            raise outcome.failure from None
+        if error is None:
+            if outcome.is_loss:
+                raise self._disconnected_error(outcome)
+            return False
+        if outcome.is_loss and not isinstance(error, DisconnectedError):
+            raise _first(error) from None
+        absorbed = absorb and not outcome.is_loss
+        if absorbed:  # the rest of the block has not run
+            self.log.info("the block was left by: %s", error)
+        return absorbed
+
+    def _is_own(self, error: BaseException) -> bool:
+        """Return whether this is the session's own DisconnectedError, or a group of these."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._is_own(inner) for inner in error.exceptions)
+        return isinstance(error, DisconnectedError) and error._origin is self  # noqa: SLF001 - ours
+
+    def _disconnected_error(self, outcome: Outcome) -> DisconnectedError:
+        error = DisconnectedError(f"livekit: disconnected: {outcome}", reason=outcome.reason)
+        error._origin = self  # noqa: SLF001 - ours
+        return error
 
     async def _run(self) -> None:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     await tasks.start(self.readers.run)
-                    await self.link.join(self.readers, self.pump)
+                    tasks.start_soon(coordinate, self.connection, self.readers, self.room_state)
+                    await self.connection.join()
                     tasks.start_soon(self._send)
-                    if self.options.departure_timeout < float("inf"):
-                        tasks.start_soon(self._leave_when_alone, self.options.departure_timeout)
-                    self._connected = True
+                    if self.options.departure_timeout < math.inf:
+                        tasks.start_soon(self._leave_after_departure)
+                    self._state = SessionState.OPEN
                     self._ready.set()
                     with self._staying:
-                        await self.link.run()
-                    if self.lost:
-                        self.log.error("lost: %s", self._reason_text())
-                    else:
-                        self.log.info("ended: %s", self._reason_text())
+                        self._end(await self.connection.run())
                     tasks.cancel_scope.cancel()
-        except Exception as error:  # noqa: BLE001 - it is raised where the user is
-            self.failure = first(error)
+        except Exception as error:  # noqa: BLE001 - raised where the user is
+            self._end(Outcome(DisconnectReason.UNKNOWN, failure=_first(error)))
         finally:
-            self.readers.close()
+            self.readers.close_all()
             with anyio.CancelScope(shield=True):
                 await self.pump.aclose()
-                await self.link.leave()
-            self.room_state.end(self.reason or DisconnectReason.UNKNOWN)
-            if self._connected and self.reason is DisconnectReason.CLIENT_INITIATED:
-                self.log.info("left")
+                reason = await self.connection.leave()
+            outcome = self._end(Outcome(reason))
+            self.room_state.disconnect(outcome.reason)
 
-    def _reason_text(self) -> str:
-        reason = self.reason or DisconnectReason.UNKNOWN
-        return f"{reason} ({self.link.detail})" if self.link.detail else reason
+    def _end(self, outcome: Outcome) -> Outcome:
+        """Set the outcome, unless there is one; return it. Waiting sends read it when woken."""
+        if self.outcome is None:
+            self.outcome = outcome
+            if self._state is SessionState.JOINING or outcome.failure is not None:
+                pass  # raised to the user
+            elif outcome.is_loss:
+                self.log.error("connection failed: %s", outcome)
+            else:
+                self.log.info("ended: %s", outcome)
+        return self.outcome
+
+    async def _join(self) -> None:
+        """Wait for the background task, which is bounded by itself, also while cancelled."""
+        try:
+            await join(self._task)
+        finally:
+            if not self._task.cancelled() and (failure := self._task.exception()) is not None:
+                self.outcome = Outcome(DisconnectReason.UNKNOWN, failure=failure)
+
+    async def _drain(self) -> None:
+        """Accept nothing more, and wait until what was accepted has arrived."""
+        self._state = SessionState.DRAINING
+        self.pump.finish()
+        if self.pump.gate.is_connected:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._limit_drain, tasks.cancel_scope)
+                await self._wait_until_arrived()
+                tasks.cancel_scope.cancel()
+
+    async def _limit_drain(self, drain: anyio.CancelScope) -> None:
+        """Cancel a drain that takes too long, or that cannot succeed without a connection."""
+        timeout = self.options.drain_timeout
+        reason = f"drain_timeout ({timeout:g} s) expired"
+        with anyio.move_on_after(timeout):
+            await self.pump.gate.wait_until_paused(RESUME_TIMEOUT)
+            reason = "the connection is lost"
+        queued = self.pump.statistics().seconds_queued
+        self.log.warning("drain failed: %s; discarded at least %.1f s of audio", reason, queued)
+        drain.cancel()
 
     async def _send(self) -> None:
         try:
             await self.pump.run()
         except Exception as error:
-            self.failure = error  # before those who wait to send are told why
+            # Before the task group cancels the rest: sends that wait read the outcome.
+            self._end(Outcome(DisconnectReason.UNKNOWN, failure=error))
             raise
-        if not self._leaving:  # the user has closed tx, and goes on listening
-            await self._let_out()
-            await self.link.stop_sending()
+        if self._state is not SessionState.DRAINING:  # tx was closed; the session receives on
+            await self._wait_until_arrived()
+            await self.connection.unpublish()
 
-    async def _let_out(self) -> None:
-        await self.pump.over.wait()
-        await anyio.sleep(max(0.0, self.link.linger - self.pump.seconds_idle))
+    async def _wait_until_arrived(self) -> None:
+        await self.pump.finished.wait()
+        await anyio.sleep(max(0.0, self.connection.linger - self.pump.seconds_idle))
 
-    async def _leave_when_alone(self, seconds: float) -> None:
-        """Ends the session some time after the last of those that are wanted has left."""
-        while not self._has_company():
-            await self.room_state.wait_until_changed()
+    async def _leave_after_departure(self) -> None:
+        """End the session when the last selected participant has been gone for long enough."""
+        timeout = self.options.departure_timeout
+        while not self._has_participants():
+            await self.room_state.changed.wait()
         while True:
-            if self._has_company() or self.room_state.is_interrupted:
-                await self.room_state.wait_until_changed()
+            if self._has_participants() or self.room_state.is_reconnecting:
+                await self.room_state.changed.wait()
                 continue
-            with anyio.move_on_after(seconds) as scope:
-                while not self._has_company():
-                    await self.room_state.wait_until_changed()
-            if scope.cancelled_caught and not self.room_state.is_interrupted:
-                self.log.info("has been alone for %g s", seconds)
-                self.link.reason = DisconnectReason.CLIENT_INITIATED
+            with anyio.move_on_after(timeout) as scope:
+                while not self._has_participants():
+                    await self.room_state.changed.wait()
+            if scope.cancelled_caught and not self.room_state.is_reconnecting:
+                self.log.info("departure_timeout (%g s) expired", timeout)
+                self._end(Outcome(DisconnectReason.CLIENT_INITIATED))
                 self._staying.cancel()
                 return
 
-    def _has_company(self) -> bool:
+    def _has_participants(self) -> bool:
         return any(map(self.options.selects, self.room_state.participants.values()))
 
 
-def first(error: BaseException) -> BaseException:
+def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

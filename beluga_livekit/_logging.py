@@ -1,31 +1,24 @@
-"""One line for each event that an operator wants to find, with the session that it is about."""
-
-from __future__ import annotations
+"""`SessionLog`: the package's logger, whose lines name the session."""
 
 import logging
 from typing import Any
 
-__all__ = ["SessionLog"]
-
-# Whoever mints tokens chooses names, of up to some kilobytes and of any characters.
+# Limit of a name in a log line (characters). Tokens may have names of some kilobytes.
 MAX_NAME = 80
 
 
 class SessionLog(logging.LoggerAdapter[logging.Logger]):
-    """The logger `beluga_livekit`; each line begins with who and where the session is.
-
-    Until it is told, by `concerns`, that is nothing.
-    """
+    """The logger `beluga_livekit`. After `bind`, lines begin with the identity and the room."""
 
     def __init__(self) -> None:
         super().__init__(logging.getLogger("beluga_livekit"))
         self._prefix = "livekit: "
 
-    def concerns(self, identity: str, room: str) -> None:
-        """Says whose lines these are from now on."""
+    def bind(self, identity: str, room: str) -> None:
+        """Name the session in all further lines."""
         self._prefix = f"livekit: {identity[:MAX_NAME]!r} in {room[:MAX_NAME]!r}: "
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Logs a line; all other methods come here."""
+        """Log a line; all other methods call this one."""
         kwargs.setdefault("stacklevel", 2)
         super().log(level, f"%s{msg}", self._prefix, *args, **kwargs)

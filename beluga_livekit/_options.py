@@ -29,17 +29,6 @@ from ._room.participants import (
 )
 from .audio.format import check_channels, check_rate, is_number, is_whole
 
-__all__ = [
-    "LoopbackKeywords",
-    "ParticipantKeywords",
-    "ReceiveKeywords",
-    "ReceiveOptions",
-    "SessionKeywords",
-    "SessionOptions",
-    "check_names",
-    "check_url",
-]
-
 # Limits of a frame's duration (s). Speech models take 10 to 100 ms; longer than 1 s is a recording.
 MIN_FRAME, MAX_FRAME = 0.001, 1.0
 DEFAULT_FRAME = 0.02

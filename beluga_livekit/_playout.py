@@ -1,10 +1,6 @@
-"""`Playout`: the record of a play."""
-
-from __future__ import annotations
+"""`Playout`: the result of a playback."""
 
 import attrs
-
-__all__ = ["Playout"]
 
 
 def _microseconds(seconds: float) -> float:
@@ -13,13 +9,13 @@ def _microseconds(seconds: float) -> float:
 
 @attrs.frozen
 class Playout:
-    """How much of a source was played.
+    """How much of a play source was played.
 
     Attributes:
-        played: Seconds of it that were played here: what is on its way, in the network and in the
-            listener's buffers, about 0.1 s, counts as played.
-        dropped: Seconds that it had already given and that were not played.
-        interrupted: Whether `interrupt` ended it.
+        played: Seconds of the source that left this process. Audio in the network and in remote
+            buffers (about 0.1 s) counts as played.
+        dropped: Seconds that the source had given and that were not played.
+        interrupted: Whether `interrupt` ended the playback.
     """
 
     played: float = attrs.field(converter=_microseconds)

@@ -1,23 +1,19 @@
-"""Waiting for what must come to its end."""
-
-from __future__ import annotations
+"""Waiting for tasks, changes and timers, whatever is cancelled meanwhile."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 import anyio
-
-__all__ = ["complete", "join"]
 
 T = TypeVar("T")
 
 
 async def join(task: asyncio.Task[Any]) -> None:
-    """Waits for a task that is bounded by itself, whatever is cancelled meanwhile.
+    """Wait for a task that is bounded by itself, also while the waiting task is cancelled.
 
     Raises:
-        asyncio.CancelledError: Afterwards, if somebody has cancelled the waiting.
+        asyncio.CancelledError: Afterwards, if the waiting task was cancelled.
     """
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
@@ -31,15 +27,59 @@ async def join(task: asyncio.Task[Any]) -> None:
 
 
 async def complete(coroutine: Coroutine[Any, Any, T], name: str) -> T:
-    """Awaits a coroutine that is bounded by itself, in a task that nobody else can cancel.
+    """Await a coroutine that is bounded by itself, in a task that no other code can cancel.
 
     Raises:
-        asyncio.CancelledError: Afterwards, if somebody has cancelled the waiting.
+        asyncio.CancelledError: Afterwards, if the waiting task was cancelled.
     """
     task = asyncio.create_task(coroutine, name=f"beluga_livekit {name}")
     try:
         await join(task)
     except asyncio.CancelledError:
-        task.exception()  # has been looked at
+        task.exception()  # retrieved, so that asyncio does not log it
         raise
     return task.result()
+
+
+class ChangeSignal:
+    """Wakes all waiting tasks at each change; state is compared, so changes may coalesce."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next change."""
+        await self._event.wait()
+
+
+class GraceTimers:
+    """At most one timer for each key."""
+
+    def __init__(self) -> None:
+        self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._timers
+
+    def start(self, key: Hashable, seconds: float, action: Callable[[], object]) -> None:
+        """Call `action` once after this time; replace the key's earlier timer."""
+
+        def expire() -> None:
+            del self._timers[key]
+            action()
+
+        self.cancel(key)
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, expire)
+
+    def cancel(self, key: Hashable) -> None:
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+
+    def cancel_all(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()

@@ -1,6 +1,4 @@
-"""Access tokens: what their claims say."""
-
-from __future__ import annotations
+"""Reads and checks the claims of an access token."""
 
 import base64
 import binascii
@@ -15,18 +13,19 @@ import attrs
 from ._errors import ConfigError
 from .audio.format import is_number
 
-__all__ = ["Grants", "Token", "read_token"]
-
 Token = str | Callable[[], str | Awaitable[str]]
-"""An access token, or what returns one (called for every join), sync or async."""
+"""An access token, or a function that returns one, sync or async; called for every join."""
 
 
 @attrs.frozen
 class Grants:
-    """What a token says about who may join where, and until when.
+    """The claims of a token that a session uses.
 
     Attributes:
-        can_publish: Whether a microphone may be published, as is what a session does.
+        identity: The identity of the participant.
+        room: The room's name.
+        expires_at: `time.time()` (s) at which the token expires; infinity if it never does.
+        can_publish: Whether the participant may publish a microphone, as a session does.
     """
 
     identity: str
@@ -36,14 +35,15 @@ class Grants:
 
 
 def read_token(token: object, *, room: str | None = None) -> Grants:
-    """Reads a token's claims. The signature is the server's to check.
+    """Return a token's claims; the server checks its signature.
 
     Args:
         token: The JSON web token.
-        room: The room that it must be for, if any.
+        room: The room that the token must be for; None for any.
 
     Raises:
-        ConfigError: It is missing, no JWT, lets nobody join, has expired, or is for another room.
+        ConfigError: The token is missing, no JWT, grants no join, has expired, or is for another
+            room.
     """
     if not token:
         raise ConfigError("livekit: Token is required")
@@ -52,19 +52,21 @@ def read_token(token: object, *, room: str | None = None) -> Grants:
     claims = _claims(token)
     video = claims.get("video")
     if not isinstance(video, dict) or video.get("roomJoin") is not True:
-        raise ConfigError("livekit: the token does not let its holder join a room (roomJoin)")
+        raise ConfigError(
+            "livekit: the token does not grant joining a room; mint one with roomJoin"
+        )
     granted, identity, expiry = video.get("room"), claims.get("sub"), claims.get("exp", math.inf)
     if not isinstance(granted, str) or not granted:
-        raise ConfigError("livekit: the token names no room")
+        raise ConfigError("livekit: the token names no room; mint one for a room")
     if room is not None and room != granted:
         raise ConfigError(f"livekit: the token is for room {granted!r}, not for {room!r}")
     if not isinstance(identity, str) or not identity:
-        raise ConfigError("livekit: the token names no identity (sub)")
+        raise ConfigError("livekit: the token names no identity (sub); mint one with it")
     if not is_number(expiry):
-        raise ConfigError("livekit: the token's expiry (exp) is not a time")
+        raise ConfigError("livekit: the token's expiry (exp) is not a time; mint another one")
     if expiry <= time.time():
         ago = time.time() - expiry
-        raise ConfigError(f"livekit: the token has expired {ago:.0f} s ago")
+        raise ConfigError(f"livekit: the token has expired {ago:.0f} s ago; mint another one")
     sources = video.get("canPublishSources")
     microphone = not sources or not isinstance(sources, list) or "microphone" in sources
     can_publish = microphone and video.get("canPublish") is not False
@@ -78,8 +80,8 @@ def _claims(token: str) -> dict[str, Any]:
     except (ValueError, binascii.Error, RecursionError):
         claims = (None, None)
     if not isinstance(claims[0], dict) or not isinstance(claims[1], dict):
-        blank = ", and there is white space around it" if token != token.strip() else ""
-        raise ConfigError(f"livekit: the token is no JWT (three base64url parts){blank}")
+        hint = "; strip the white space around it" if token != token.strip() else ""
+        raise ConfigError(f"livekit: the token is no JWT (three base64url parts){hint}")
     return claims[1]
 
 

@@ -1,10 +1,8 @@
-"""Raw PCM bytes over the streams: for sockets, subprocesses and files.
+"""Byte streams of raw PCM: for sockets, subprocesses and files.
 
-`PcmSendStream` and `PcmReceiveStream` are anyio byte streams around a frame stream, so whatever
-reads or writes bytes with anyio can be plugged in.
+`PcmSendStream` and `PcmReceiveStream` are anyio byte streams around a stream of frames. Any code
+that reads or writes bytes with anyio can use them.
 """
-
-from __future__ import annotations
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ObjectReceiveStream, ObjectSendStream
@@ -18,49 +16,49 @@ __all__ = ["PcmReceiveStream", "PcmSendStream"]
 class PcmSendStream(ByteSendStream):
     """Sends raw PCM, in chunks of any size, as frames.
 
-    Closing it closes `tx`; give it a clone to keep yours.
+    Closing it closes `tx`. To keep `tx` open, give it a clone.
 
     Args:
-        tx: Where the frames go.
-        sample_rate: Of the bytes, in Hz.
-        num_channels: Of the bytes: interleaved little-endian int16.
+        tx: Stream that the frames are sent to.
+        sample_rate: Sample rate of the bytes (Hz).
+        num_channels: Channels of the bytes, which are interleaved little-endian int16.
 
     Raises:
-        ConfigError: A format out of range.
+        ConfigError: The format is out of range.
     """
 
     def __init__(
         self, tx: ObjectSendStream[AudioFrame], *, sample_rate: int = 16_000, num_channels: int = 1
     ) -> None:
         self._tx = tx
-        self._maker = PcmDecoder(sample_rate, num_channels)
+        self._decoder = PcmDecoder(sample_rate, num_channels)
         self._closed = False
 
     async def send(self, item: bytes) -> None:
-        """Sends a chunk; half a sample at its end waits for the next one.
+        """Send a chunk. A sample that it leaves incomplete is held until the next chunk.
 
         Raises:
             anyio.ClosedResourceError: This stream is closed.
-            DisconnectedError: The session is no longer in its room.
+            DisconnectedError: The session is disconnected.
         """
         if self._closed:
             raise anyio.ClosedResourceError
-        if (frame := self._maker.push(bytes(item))) is not None:
+        if (frame := self._decoder.push(bytes(item))) is not None:
             await self._tx.send(frame)
         else:
             await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """Closes this stream and `tx`.
+        """Close this stream and `tx`.
 
         Raises:
-            ConfigError: The last sample was cut short.
+            ValueError: The PCM ended within a sample.
         """
         if self._closed:
             return
         self._closed = True
         await self._close_tx()
-        self._maker.finish()
+        self._decoder.finish()
 
     async def _close_tx(self) -> None:
         await self._tx.aclose()
@@ -69,7 +67,7 @@ class PcmSendStream(ByteSendStream):
 class PcmReceiveStream(ByteReceiveStream):
     """Receives frames as raw PCM: interleaved little-endian int16 in the session's format.
 
-    Closing it closes `rx`; give it a clone to keep yours.
+    Closing it closes `rx`. To keep `rx` open, give it a clone.
     """
 
     def __init__(self, rx: ObjectReceiveStream[AudioFrame]) -> None:
@@ -77,7 +75,7 @@ class PcmReceiveStream(ByteReceiveStream):
         self._rest = b""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receives at least one and at most `max_bytes` bytes."""
+        """Receive at least one and at most `max_bytes` bytes."""
         if max_bytes <= 0:
             raise ValueError(f"max_bytes must be positive, got {max_bytes}")
         if self._rest:

@@ -1,38 +1,26 @@
-"""`LoopbackRoom`: a whole room without a server, for tests."""
+"""`LoopbackRoom`: a room without a server, for tests; and a pytest fixture of one."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self, Unpack, get_type_hints
 
 import attrs
-import pytest
 
 from ._connection.loopback import LoopbackConnection, LoopbackHub
 from ._errors import ConfigError, DisconnectReason
 from ._open import SessionContextManager
-from ._options import ReceiveKeywords, SessionOptions, check_names
-from ._room.participants import Participant, ParticipantKind
+from ._options import LoopbackKeywords, SessionOptions, check_names
+from ._room.participants import Participant, ParticipantKind, ParticipantKindName
 
-__all__ = ["LoopbackKeywords", "LoopbackRoom", "loopback_room"]
-
-
-class LoopbackKeywords(ReceiveKeywords, total=False):
-    """What a member's session may be asked for, as `open_livekit` documents it."""
-
-    send_buffer: float
-    subscription_timeout: float
-    drain_timeout: float
-    departure_timeout: float | None
-    publish: bool
+__all__ = ["LoopbackRoom"]
 
 
 class LoopbackRoom:
-    """A room without a server, whose members are sessions as `open_livekit` gives them.
+    """A room without a server. Its members are sessions as `open_livekit` gives them.
 
-    They hear each other through the SDK's own native audio, and all of our stages, bounds and
-    pacing; they join, leave, mute and press keys, and the room does to them what a server can.
+    Members exchange audio through the SDK's native audio and through all of our stages, bounds and
+    pacing. They join, leave, mute and send DTMF. The room mutes, removes and updates them, as a
+    server does.
 
     ```python
     async with LoopbackRoom() as room, room.open("bot") as bot, room.open("caller") as caller:
@@ -41,11 +29,15 @@ class LoopbackRoom:
     ```
 
     Args:
-        name: Of the room.
+        name: Name of the room.
+        absorb: Whether a member's block absorbs its own `DisconnectedError` after a hang-up, as the
+            block of a session on a server does. False: the error leaves the block, so that a test
+            cannot pass with its asserts skipped.
     """
 
-    def __init__(self, name: str = "loopback") -> None:
+    def __init__(self, name: str = "loopback", *, absorb: bool = False) -> None:
         self.name = name
+        self._absorb = absorb
         self._hub = LoopbackHub(name)
 
     async def __aenter__(self) -> Self:
@@ -61,28 +53,28 @@ class LoopbackRoom:
 
     @property
     def participants(self) -> list[Participant]:
-        """Who is there."""
-        return [member.participant for member in self._hub.members.values()]
+        """The members of the room."""
+        return [member.participant for member in self._hub.connections.values()]
 
     def open(
         self,
         identity: str,
         *,
         name: str = "",
-        kind: str = ParticipantKind.STANDARD,
+        kind: ParticipantKindName = ParticipantKind.STANDARD,
         attributes: Mapping[str, str] = MappingProxyType({}),
         metadata: str = "",
         **keywords: Unpack[LoopbackKeywords],
     ) -> SessionContextManager:
-        """Returns the context manager of a member's session; entering it is joining.
+        """Return the context manager of a member's session. Entering it joins the room.
 
         Args:
-            identity: As which it is known; whoever has it already is thrown out.
-            name: For display.
-            kind: "standard", "sip", "agent", ...
-            attributes: Such as a token or a phone would bring.
-            metadata: The same as one string.
-            **keywords: As for `open_livekit`, as far as they are about what is heard and sent.
+            identity: Identity of the member. A member that has it already is removed.
+            name: Display name.
+            kind: Kind of the participant: "standard", "sip", "agent", ...
+            attributes: Attributes, such as a token or a phone sets.
+            metadata: Metadata; one string.
+            **keywords: Those of `open_livekit` that concern receiving and sending.
 
         Raises:
             ConfigError: An argument is wrong.
@@ -92,17 +84,18 @@ class LoopbackRoom:
         try:
             known = ParticipantKind(kind)
         except ValueError:
-            raise ConfigError(
-                f"kind must be one of {[str(each) for each in ParticipantKind]}, got {kind!r}"
-            ) from None
-        participant = Participant(identity, name, known, attributes, metadata)
+            names = [str(each) for each in ParticipantKind]
+            raise ConfigError(f"kind must be one of {names}, got {kind!r}") from None
         check_names(keywords, get_type_hints(LoopbackKeywords).keys())
+        participant = Participant(identity, name, known, attributes, metadata)
         options = SessionOptions(**keywords)
         return SessionContextManager(
-            lambda log: LoopbackConnection(self._hub, participant, options, log), options
+            lambda parts: LoopbackConnection(self._hub, participant, options, parts),
+            options,
+            absorb=self._absorb,
         )
 
-    def change(
+    def update(
         self,
         identity: str,
         *,
@@ -110,42 +103,51 @@ class LoopbackRoom:
         attributes: Mapping[str, str] | None = None,
         metadata: str | None = None,
     ) -> None:
-        """Changes what is given of a member, as a server does: an empty attribute is taken away."""
+        """Update a member, as a server does. An empty attribute is removed."""
         member = self._member(identity)
         was = member.participant
         merged = {**was.attributes, **(attributes or {})}
-        changed = attrs.evolve(
+        updated = attrs.evolve(
             was,
             name=was.name if name is None else name,
             attributes={key: value for key, value in merged.items() if value},
             metadata=was.metadata if metadata is None else metadata,
         )
-        member.change(changed)
+        member.update(updated)
 
     def mute(self, identity: str) -> None:
-        """Mutes a member, as a server does."""
-        self._member(identity).mute(True)
+        """Mute a member, as a server does."""
+        self._member(identity).set_muted(True)
 
     def unmute(self, identity: str) -> None:
-        """Lets a member be heard again."""
-        self._member(identity).mute(False)
+        """Unmute a member."""
+        self._member(identity).set_muted(False)
 
     def remove(self, identity: str) -> None:
-        """Throws a member out."""
+        """Remove a member: its session ends, as by a hang-up."""
         self._member(identity).end(DisconnectReason.PARTICIPANT_REMOVED)
 
     def delete(self) -> None:
-        """Ends the room; all members have left."""
+        """Delete the room: the sessions of all members end, as by a hang-up."""
         self._hub.end(DisconnectReason.ROOM_DELETED)
 
     def _member(self, identity: str) -> LoopbackConnection:
-        if identity not in self._hub.members:
-            here = ", ".join(map(repr, self._hub.members)) or "nobody"
-            raise ConfigError(f"nobody in the room is {identity!r}; here: {here}")
-        return self._hub.members[identity]
+        if identity not in self._hub.connections:
+            known = ", ".join(map(repr, self._hub.connections)) or "none"
+            raise ConfigError(f"identity must be a member's, got {identity!r}; members: {known}")
+        return self._hub.connections[identity]
 
 
-@pytest.fixture
-def loopback_room() -> LoopbackRoom:
-    """A room without a server: `async with loopback_room.open("caller") as caller`."""
-    return LoopbackRoom()
+try:
+    import pytest
+except ImportError:  # without pytest there is a room, and no fixture
+    pass
+else:
+    __all__ += ["loopback_room"]
+
+    @pytest.fixture
+    def loopback_room() -> Iterator[LoopbackRoom]:
+        """A `LoopbackRoom`, deleted after the test: `async with loopback_room.open("bot")`."""
+        room = LoopbackRoom()
+        yield room
+        room.delete()

@@ -1,4 +1,4 @@
-"""Beluga's provider surface: transports by name, and a session as a pipeline's transport.
+"""Beluga's provider surface: transports by provider name, and a session as a voice transport.
 
 | Beluga (Go)                          | here                                        |
 |--------------------------------------|---------------------------------------------|
@@ -8,9 +8,6 @@
 | `transport.AsVoiceTransport(t)`      | `AsVoiceTransport(session)`                 |
 """
 
-from __future__ import annotations
-
-import difflib
 import importlib.metadata
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,6 +22,7 @@ from anyio.abc import ByteSendStream
 from ._errors import ConfigError, display_url
 from ._lifecycle import CLOSED
 from ._open import open_livekit
+from ._options import check_names
 from ._session import LiveKitSession
 from ._token import Token
 from .audio.frame import AudioFrame
@@ -41,36 +39,35 @@ __all__ = [
 ]
 
 
-def _mapping(_: object, attribute: Any, value: object) -> None:
+def _check_mapping(_: object, attribute: Any, value: object) -> None:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{attribute.name} must be a mapping, got {type(value).__name__}")
 
 
 @attrs.frozen
 class TransportConfig:
-    """What a transport provider is made from: Beluga's configuration, field by field.
+    """The configuration of a transport provider, with Beluga's fields.
 
     Attributes:
-        url: Where the server is: ws, wss, http or https.
-        token: An access token, or a callable returning one.
-        sample_rate: Of the received frames, in Hz.
-        channels: Of the received frames.
-        extra: What only this provider knows: for LiveKit `room` and the keywords of
-            `open_livekit`.
+        url: Server URL: ws, wss, http or https.
+        token: Access token, or a callable that returns one.
+        sample_rate: Sample rate of the received frames (Hz).
+        channels: Channels of the received frames.
+        extra: Options of the provider. LiveKit takes `room` and other keywords of `open_livekit`.
     """
 
     url: str = attrs.field(default="", repr=lambda url: repr(display_url(str(url))))
     token: Token = attrs.field(default="", repr=lambda token: "<token>" if token else "''")
     sample_rate: int = 16_000
     channels: int = 1
-    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_check_mapping)
 
 
 Factory = Callable[[TransportConfig], AbstractAsyncContextManager[Any, Any]]
 
 ENTRY_POINTS = "beluga.transports"
 
-# What TransportConfig has a field for cannot stand in its `extra` as well.
+# Keywords that `extra` must not have, by the field of TransportConfig that they belong in.
 _FIELDS = {
     "url": "url",
     "token": "token",
@@ -83,10 +80,10 @@ _registered: dict[str, Factory] = {}
 
 
 class LiveKitTransport(AbstractAsyncContextManager[LiveKitSession, bool]):
-    """The LiveKit provider: checked when made, connected by `async with`, once.
+    """The LiveKit provider. It is validated when made, and connects once, on `async with`.
 
     Args:
-        config: `extra` may have `room` and any keyword of `open_livekit`.
+        config: `extra` takes `room` and any keyword of `open_livekit` without a field.
 
     Raises:
         ConfigError: A field, or a key of `extra`, is wrong.
@@ -95,16 +92,16 @@ class LiveKitTransport(AbstractAsyncContextManager[LiveKitSession, bool]):
     def __init__(self, config: TransportConfig) -> None:
         if not isinstance(config, TransportConfig):
             raise ConfigError(f"livekit: expected a TransportConfig, got {type(config).__name__}")
-        known = [name for name in inspect.signature(open_livekit).parameters if name not in _FIELDS]
         for key in config.extra:
             if key in _FIELDS:
                 raise ConfigError(
-                    f"livekit: extra[{key!r}] has a field of its own: TransportConfig."
-                    f"{_FIELDS[key]}"
+                    f"livekit: extra[{key!r}] is not allowed; set TransportConfig.{_FIELDS[key]}"
                 )
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, 1, 0.0)[0]
-                raise ConfigError(f"livekit: unknown extra {key!r}: did you mean {near!r}?")
+        known = [name for name in inspect.signature(open_livekit).parameters if name not in _FIELDS]
+        try:
+            check_names(map(str, config.extra), known)
+        except TypeError as error:
+            raise ConfigError(f"livekit: TransportConfig.extra: {error}") from None
         self._session = open_livekit(
             config.url,
             config.token,
@@ -126,18 +123,18 @@ class LiveKitTransport(AbstractAsyncContextManager[LiveKitSession, bool]):
 
 
 def register(name: str, factory: Factory) -> None:
-    """Adds a provider; packages do so with an entry point of the group `beluga.transports`.
+    """Add a provider. A package can instead have an entry point in the group `beluga.transports`.
 
     Raises:
-        ConfigError: The name is taken.
+        ConfigError: The name is registered already.
     """
     if name in _factories():
-        raise ConfigError(f"transport: {name!r} is registered already")
+        raise ConfigError(f"transport: {name!r} is registered already; choose another name")
     _registered[name] = factory
 
 
 def providers() -> list[str]:
-    """Returns the names that `new` knows, sorted."""
+    """Return the names of the registered providers, sorted."""
     return sorted(_factories())
 
 
@@ -146,10 +143,10 @@ def new(name: Literal["livekit"], config: TransportConfig) -> LiveKitTransport: 
 @overload
 def new(name: str, config: TransportConfig) -> AbstractAsyncContextManager[Any, Any]: ...
 def new(name: str, config: TransportConfig) -> AbstractAsyncContextManager[Any, Any]:
-    """Makes a transport by its provider's name. It checks the configuration and opens nothing.
+    """Make a transport by the name of its provider. It validates, and opens nothing.
 
     Raises:
-        ConfigError: There is no such provider, or it does not take this configuration.
+        ConfigError: The provider is unknown, or the configuration is wrong.
     """
     factories = _factories()
     if name not in factories:
@@ -161,11 +158,11 @@ def new(name: str, config: TransportConfig) -> AbstractAsyncContextManager[Any, 
 def _factories() -> dict[str, Factory]:
     found: dict[str, Factory] = {"livekit": LiveKitTransport}
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        found.setdefault(entry.name, _loading(entry))
+        found.setdefault(entry.name, _factory_of(entry))
     return found | _registered
 
 
-def _loading(entry: importlib.metadata.EntryPoint) -> Factory:
+def _factory_of(entry: importlib.metadata.EntryPoint) -> Factory:
     def make(config: TransportConfig) -> AbstractAsyncContextManager[Any, Any]:
         transport: AbstractAsyncContextManager[Any, Any] = entry.load()(config)
         return transport
@@ -174,34 +171,31 @@ def _loading(entry: importlib.metadata.EntryPoint) -> Factory:
 
 
 class VoiceTransport(Protocol):
-    """What a voice pipeline takes."""
+    """The interface that a voice pipeline takes."""
 
     def recv(self) -> AsyncIterator[AudioFrame]:
-        """Returns what is heard."""
+        """Return an iterator of the received frames."""
 
     async def send(self, frame: AudioFrame) -> None:
-        """Says a frame."""
+        """Send a frame."""
 
     @property
     def audio_out(self) -> ByteSendStream:
-        """Where raw PCM goes, in the transport's format and in chunks of any size."""
+        """The stream that takes raw PCM in the transport's format, in chunks of any size."""
 
     async def close(self) -> None:
-        """Ends it; a second time does nothing."""
+        """Close the transport. A second call does nothing."""
 
 
 class _AudioOut(PcmSendStream):
-    """Leaves tx, which is the session's, open."""
+    """A `PcmSendStream` that leaves tx open: tx is the session's."""
 
     async def _close_tx(self) -> None:
         pass
 
 
 class AsVoiceTransport:
-    """A session as a `VoiceTransport`.
-
-    After `close`, everything raises `anyio.ClosedResourceError`.
-    """
+    """A session as a `VoiceTransport`. After `close` its methods raise `ClosedResourceError`."""
 
     def __init__(self, session: LiveKitSession) -> None:
         self._session = session
@@ -209,18 +203,18 @@ class AsVoiceTransport:
         self._closed = False
 
     def recv(self) -> AsyncIterator[AudioFrame]:
-        """Returns the session's rx, as the async iterator that it is."""
+        """Return the session's rx, which is an async iterator."""
         self._check_open()
         return aiter(self._session.rx)
 
     async def send(self, frame: AudioFrame) -> None:
-        """Sends a frame, as the session's tx does."""
+        """Send a frame to the session's tx."""
         self._check_open()
         await self._session.send(frame)
 
     @property
     def audio_out(self) -> ByteSendStream:
-        """A byte stream of its own into tx: closing it leaves `send` open."""
+        """A byte stream into tx. Closing it leaves `send` open."""
         self._check_open()
         if self._audio_out is None:
             rate, channels = self._session.sample_rate, self._session.num_channels
@@ -229,7 +223,7 @@ class AsVoiceTransport:
         return self._audio_out
 
     async def close(self) -> None:
-        """Plays out what was sent and closes the session."""
+        """Play what was sent, and close the session."""
         self._closed = True
         try:
             if self._audio_out is not None:

@@ -1,27 +1,25 @@
-"""The stages against their targets, and beside rtc.AudioResampler, soxr and the SDK's AudioStream.
+"""The audio stages against their targets, and beside rtc.AudioResampler, soxr and rtc.AudioStream.
 
-    python benchmarks/stages.py [folder for the pictures]
+Everything is measured in one run: sound with tones, CPU in interleaved rounds of the subjects, as
+the ratio within each round. Exit code 1 if a target is missed.
 
-Everything is measured in one run: sound with tones, CPU in rounds that alternate between the
-subjects, as the ratio within each round. Exit code 1 if a target was missed.
+    python benchmarks/stages.py
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import attrs
 import matplotlib as mpl
 import numpy as np
 import soxr
+from common import Results, make_parser
 from livekit import rtc
 from numpy.typing import NDArray
 
@@ -34,8 +32,8 @@ Samples = NDArray[np.int16]
 Push = Callable[[Samples], Samples]
 
 ROUNDS = 15
-PUSHES = 100
-LEVEL = 0.9
+PUSHES = 100  # in a round
+LEVEL = 0.9  # of the tones (1 is full scale)
 
 
 def ours(in_rate: int, out_rate: int) -> Push:
@@ -78,7 +76,7 @@ def stream(push: Push, sound: Samples, rate: int) -> list[Samples]:
 
 
 def gain(push: Push, frequency: float, in_rate: int) -> float:
-    """In dB: all that comes out for a tone, at whatever frequency, against what went in."""
+    """Return the level of the output for a tone, at any frequency, against the input (dB)."""
     sound = tone(frequency, in_rate, 0.5)
     out = np.concatenate(stream(push, sound, in_rate))
     middle = out[len(out) // 3 : -len(out) // 6].astype(np.float64)
@@ -86,7 +84,7 @@ def gain(push: Push, frequency: float, in_rate: int) -> float:
 
 
 def distortion(push: Push, frequency: float, in_rate: int, out_rate: int) -> float:
-    """THD+N in dB: what is left without the tone, against the tone."""
+    """Return THD+N: the output without the tone, against the tone (dB)."""
     out = np.concatenate(stream(push, tone(frequency, in_rate, 1.0), in_rate))
     middle = out[out_rate // 4 : -out_rate // 4].astype(np.float64)
     at = np.arange(len(middle)) / out_rate
@@ -96,7 +94,7 @@ def distortion(push: Push, frequency: float, in_rate: int, out_rate: int) -> flo
 
 
 def measured_delay(in_rate: int, out_rate: int) -> float:
-    """In ms: how much later the middle of a pulse comes out than it went in."""
+    """Return the delay of the middle of a pulse (ms)."""
     at = np.arange(in_rate // 2) / in_rate
     pulse = np.rint(30_000 * np.exp(-(((at - 0.2) / 0.002) ** 2))).astype(np.int16)
     out = np.concatenate(stream(ours(in_rate, out_rate), pulse, in_rate)).astype(np.float64)
@@ -104,7 +102,7 @@ def measured_delay(in_rate: int, out_rate: int) -> float:
 
 
 async def audio_stream_gains(frequencies: Iterable[float]) -> list[float]:
-    """The SDK's own resampling from its 48 kHz to a 16 kHz AudioStream, in real time."""
+    """Return the gains (dB) of the SDK's resampling from 48 kHz to a 16 kHz `rtc.AudioStream`."""
     source = rtc.AudioSource(48_000, 1, 1000)
     track = rtc.LocalAudioTrack.create_audio_track("sweep", source)
     gains = []
@@ -115,7 +113,7 @@ async def audio_stream_gains(frequencies: Iterable[float]) -> list[float]:
         frames = [np.frombuffer((await anext(audio)).frame.data, np.int16) for _ in range(20)]
         await audio.aclose()
         powers = [float(np.mean(frame.astype(np.float64) ** 2)) for frame in frames]
-        # The tone fills 15 of the 20 frames; the middle of them, so that no edge is in it.
+        # The tone fills 15 of the 20 frames. Those in the middle have no edge in them.
         power = statistics.median(sorted(powers)[-12:-2])
         gains.append(float(20 * np.log10(np.sqrt(power * 2) / (LEVEL * 32767) + 1e-9)))
         await source.wait_for_playout()
@@ -125,7 +123,14 @@ async def audio_stream_gains(frequencies: Iterable[float]) -> list[float]:
 
 @attrs.frozen
 class Ratio:
-    """CPU against rtc.AudioResampler's, of the median round; and microseconds for 20 ms."""
+    """CPU for 20 ms of one conversion.
+
+    Attributes:
+        ratio: Against `rtc.AudioResampler`, of the median round.
+        low: Second lowest ratio of a round.
+        high: Second highest ratio of a round.
+        microseconds: Of each subject, of the median round.
+    """
 
     ratio: float
     low: float
@@ -150,7 +155,7 @@ def cpu(in_rate: int, out_rate: int) -> Ratio:
 
 
 def mixing(mixer: ChannelMixer, samples: Samples) -> list[float]:
-    """In microseconds for 20 ms at 48 kHz, for each of some rounds."""
+    """Return the CPU for 20 ms at 48 kHz in each round (µs)."""
     rounds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -162,13 +167,18 @@ def mixing(mixer: ChannelMixer, samples: Samples) -> list[float]:
 
 @attrs.define
 class Report:
-    """Rows of target and measurement."""
+    """Prints and records the figures, and counts the targets that were missed."""
 
+    results: Results
     missed: int = 0
 
-    def row(self, what: str, target: str, measured: str, met: bool) -> None:
+    def row(self, figure: str, target: str, measured: str, met: bool) -> None:
+        """Print and record a target and its measurement."""
         self.missed += not met
-        print(f"{what:44} {target:24} {measured:32} {'met' if met else 'MISSED'}", flush=True)
+        print(f"{figure:44} {target:24} {measured:32} {'met' if met else 'MISSED'}", flush=True)
+        self.results.add(
+            table="targets", figure=figure, target=target, measured=measured, met=bool(met)
+        )
 
 
 CPU_TARGETS = {
@@ -183,7 +193,7 @@ CPU_TARGETS = {
 }
 
 
-def check_sound(report: Report) -> None:
+def check_delay(report: Report) -> None:
     for pair in CPU_TARGETS:
         at_most = 4.0 if 8_000 in pair else 2.5
         late = measured_delay(*pair)
@@ -196,6 +206,9 @@ def check_sound(report: Report) -> None:
         lengths = sorted({len(push(frame)) for _ in range(100)})
         report.row(f"out per 20 ms, {pair[0]} -> {pair[1]}", f"{pair[1] // 50}, every push",
                    f"{lengths}", lengths == [pair[1] // 50])  # fmt: skip
+
+
+def check_sound(report: Report) -> None:
     push = ours(48_000, 16_000)
     to_6 = [gain(push, f, 48_000) for f in range(200, 6001, 200)]
     to_7 = [gain(push, f, 48_000) for f in range(6000, 7001, 50)]
@@ -227,7 +240,7 @@ def check_exactness(report: Report) -> None:
         arrays = [value for value in vars(one).values() if isinstance(value, np.ndarray)]
         views = [array for each in one._views.values() for array in each[1:]]  # noqa: SLF001
         state = max(state, sum(array.nbytes for array in [*arrays, *views]))
-    report.row("cut anywhere", "bit-identical", "identical" if same else "differs", same)
+    report.row("input split anywhere", "bit-identical", "identical" if same else "differs", same)
     report.row("constants, silence, full scale", "+-0 LSB", "exact" if constant else "no", constant)
     report.row("total after flush", "round(in * L / M)", "exact" if totals else "no", totals)
     report.row("state of an instance", "1 MB", f"{state / 1e6:.2f} MB", state <= 1_000_000)
@@ -253,18 +266,49 @@ def check_cpu(report: Report) -> dict[tuple[int, int], Ratio]:
     return found
 
 
-def compare() -> None:
-    """Prints what becomes of a tone at the edge of the band, and of one beyond it."""
+def compare_cpu(report: Report, found: dict[tuple[int, int], Ratio]) -> None:
+    """Print and record the CPU of each subject."""
+    print(f"\n{'us for 20 ms of mono':20}", *(f"{name:>20}" for name in SUBJECTS))
+    for (in_rate, out_rate), each in found.items():
+        figures = (f"{each.microseconds[name]:20.1f}" for name in SUBJECTS)
+        print(f"{f'{in_rate} -> {out_rate}':20}", *figures)
+        report.results.add(
+            table="cpu",
+            in_rate=in_rate,
+            out_rate=out_rate,
+            ratio=each.ratio,
+            ratio_range=(each.low, each.high),
+            microseconds=each.microseconds,
+        )
+
+
+def compare_sound(report: Report) -> None:
+    """Print and record the gain at the edge of the band and beyond it, and the output sizes."""
+    gains = {
+        name: [gain(make(48_000, 16_000), frequency, 48_000) for frequency in (7000, 8100)]
+        for name, make in SUBJECTS.items()
+    }
+    gains["rtc.AudioStream"] = asyncio.run(audio_stream_gains((7000, 8100)))
     print(f"\n{'48 -> 16 kHz, dB':20} {'7 kHz':>10} {'8.1 kHz':>10}")
-    for name, make in SUBJECTS.items():
-        gains = [gain(make(48_000, 16_000), frequency, 48_000) for frequency in (7000, 8100)]
-        print(f"{name:20} {gains[0]:10.2f} {gains[1]:10.1f}")
-    gains = asyncio.run(audio_stream_gains((7000, 8100)))
-    print(f"{'rtc.AudioStream':20} {gains[0]:10.2f} {gains[1]:10.1f}")
+    for name, (inside, beyond) in gains.items():
+        print(f"{name:20} {inside:10.2f} {beyond:10.1f}")
+        sizes = output_sizes(SUBJECTS[name]) if name in SUBJECTS else None
+        report.results.add(
+            table="48 -> 16 kHz",
+            subject=name,
+            gain_7_khz_db=inside,
+            gain_8_1_khz_db=beyond,
+            samples_out=sorted(set(sizes)) if sizes else None,
+        )
 
 
-def draw(folder: Path, found: dict[tuple[int, int], Ratio]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def output_sizes(make: Callable[[int, int], Push]) -> list[int]:
+    """Return how many samples come out of each push of 20 ms, from 48 to 16 kHz."""
+    parts = stream(make(48_000, 16_000), tone(440, 48_000, 0.4), 48_000)
+    return [len(part) for part in parts]
+
+
+def draw_sound(folder: Path) -> None:
     frequencies = [*range(250, 7000, 250), *range(7000, 9000, 50), *range(9000, 23_500, 250)]
     coarse = [*range(500, 7000, 500), *range(7100, 9000, 200), *range(9000, 23_000, 1000)]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -284,11 +328,13 @@ def draw(folder: Path, found: dict[tuple[int, int], Ratio]) -> None:
     )
     left.legend(fontsize=8)
     for name, make in SUBJECTS.items():
-        parts = stream(make(48_000, 16_000), tone(440, 48_000, 0.4), 48_000)
-        right.plot([len(part) for part in parts], label=name, color=COLORS[name], marker=".")
+        right.plot(output_sizes(make), label=name, color=COLORS[name], marker=".")
     right.set(title="Samples out of each push of 20 ms (320)", xlabel="push")
     right.legend(fontsize=8, loc="lower right")
     figure.savefig(folder / "stages.svg", metadata={"Date": None})
+
+
+def draw_cpu(folder: Path, found: dict[tuple[int, int], Ratio]) -> None:
     figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     places = np.arange(len(found))
     for number, name in enumerate(SUBJECTS):
@@ -300,23 +346,22 @@ def draw(folder: Path, found: dict[tuple[int, int], Ratio]) -> None:
     figure.savefig(folder / "stages-cpu.svg", metadata={"Date": None})
 
 
-def main(folder: Path) -> int:
-    names = ("livekit", "numpy", "soxr")
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores,",
-          ", ".join(f"{name} {version(name)}" for name in names))  # fmt: skip
-    report = Report()
+def main() -> None:
+    given = make_parser("The audio stages against their targets.").parse_args()
+    report = Report(Results("stages", {"rounds": ROUNDS}))
+    report.results.print_versions()
+    check_delay(report)
     check_sound(report)
     check_exactness(report)
     found = check_cpu(report)
-    print(f"\n{'us for 20 ms of mono':20}", *(f"{name:>20}" for name in SUBJECTS))
-    for (in_rate, out_rate), each in found.items():
-        figures = (f"{each.microseconds[name]:20.1f}" for name in SUBJECTS)
-        print(f"{f'{in_rate} -> {out_rate}':20}", *figures)
-    compare()
-    draw(folder, found)
-    print(f"\n{report.missed} targets missed; pictures in {folder}")
-    return min(report.missed, 1)
+    compare_cpu(report, found)
+    compare_sound(report)
+    report.results.write(given.results)
+    draw_sound(given.results)
+    draw_cpu(given.results, found)
+    print(f"\n{report.missed} targets missed; results in {given.results}")
+    sys.exit(min(report.missed, 1))
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if sys.argv[1:] else Path(__file__).parent / "results")))
+    main()

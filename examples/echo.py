@@ -1,4 +1,4 @@
-"""Everybody in the room hears themselves.
+"""Echo: every participant of the room receives its own audio back.
 
 LIVEKIT_URL=wss://... LIVEKIT_TOKEN=... python examples/echo.py
 """

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line `beluga-livekit`: one file for each command, assembled in `app`."""

@@ -1,98 +1,92 @@
-"""A room without a server: its members hear each other through the SDK's own native audio."""
+"""`LoopbackConnection`: a room without a server, over the SDK's own native audio."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 
 import anyio
 import attrs
 
 from .._errors import DisconnectReason, LiveKitError
-from .._logging import SessionLog
 from .._options import SessionOptions
-from .._receive.track_readers import TrackReaders
 from .._room.participants import Participant
-from .._room.state import Track
+from .._room.state import RoomState, Track
 from .._sdk import rtc
-from .._send.pump import SendPump
-
-__all__ = ["LoopbackConnection", "LoopbackHub"]
-
-# What has been played is heard within two wire frames.
-LINGER = 0.05
+from .base import Connection, Outcome, SessionParts
 
 _sids = itertools.count(1)
 
 
 class LoopbackHub:
-    """Who is in a room without a server.
-
-    Args:
-        name: The room's.
-    """
+    """The connections of a room without a server."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.members: dict[str, LoopbackConnection] = {}
+        self.connections: dict[str, LoopbackConnection] = {}  # by identity
 
-    def enter(self, member: LoopbackConnection) -> None:
-        """Has a member meet the others; its twin, if there is one, is thrown out."""
-        if (twin := self.members.get(member.participant.identity)) is not None:
-            twin.end(DisconnectReason.DUPLICATE_IDENTITY)
-        for other in self.members.values():
-            member.meet(other)
-        self.members[member.participant.identity] = member
-        for hearer in self.hearers(member):
-            hearer.meet(member)
+    def join(self, joining: LoopbackConnection) -> None:
+        """Add a connection; remove an earlier one of the same identity, as a server does."""
+        identity = joining.participant.identity
+        if (earlier := self.connections.get(identity)) is not None:
+            earlier.end(DisconnectReason.DUPLICATE_IDENTITY)
+        for other in self.connections.values():
+            other.show_to(joining)
+        self.connections[identity] = joining
+        for receiver in self.receivers_of(joining):
+            joining.show_to(receiver)
 
-    def leave(self, member: LoopbackConnection) -> None:
-        identity = member.participant.identity
-        if self.members.get(identity) is member:
-            del self.members[identity]
-            for other in self.members.values():
-                other.readers.room_state.leave(identity)
+    def leave(self, leaving: LoopbackConnection) -> None:
+        identity = leaving.participant.identity
+        if self.connections.get(identity) is leaving:
+            del self.connections[identity]
+            for other in self.connections.values():
+                other.room_state.remove_participant(identity)
 
-    def hearers(self, member: LoopbackConnection) -> list[LoopbackConnection]:
-        """Returns those who hear a member."""
-        return [each for each in self.members.values() if each is not member or member.echo]
+    def receivers_of(self, connection: LoopbackConnection) -> list[LoopbackConnection]:
+        """Return the connections that receive another one."""
+        return [
+            other
+            for other in self.connections.values()
+            if other is not connection or connection.is_echo
+        ]
 
     def end(self, reason: DisconnectReason) -> None:
-        for member in list(self.members.values()):
-            member.end(reason)
+        """End all connections."""
+        for connection in list(self.connections.values()):
+            connection.end(reason)
 
 
-class LoopbackConnection:
-    """A place in a room without a server.
+class LoopbackConnection(Connection):
+    """A connection to the other connections of a hub; with `echo` also to itself.
 
-    Args:
-        hub: Who else is there.
-        participant: As which it is known.
-        options: The session's.
-        log: The session's.
-        echo: Whether it hears itself.
+    Attributes:
+        participant: As it is now.
+        sid: SID of our track while it is published.
+        muted: Whether our track is muted.
     """
 
-    linger = LINGER
-    detail = ""
+    linger = 0.05  # published audio arrives within two frames
 
     def __init__(
         self,
         hub: LoopbackHub,
         participant: Participant,
         options: SessionOptions,
-        log: SessionLog,
+        parts: SessionParts,
         *,
         echo: bool = False,
     ) -> None:
-        self.participant = participant
-        self.sid: str | None = None  # of the track, while there is one
-        self._audio: rtc.LocalTrack | None = None
-        self.num_channels = 1
-        self.reason: DisconnectReason | None = None
+        super().__init__(parts)
         self.receives_only = not options.publish
-        self.echo = echo
+        self.participant = participant
+        self.sid: str | None = None
+        self.muted = False
+        self.is_echo = echo
         self._hub = hub
-        self._log = log
+        self._audio: rtc.LocalTrack | None = None
+        self._num_channels = rtc.wire_channels(options.num_channels)
+        self._reason: DisconnectReason | None = None
         self._ended = anyio.Event()
 
     @property
@@ -100,83 +94,88 @@ class LoopbackConnection:
         raise LiveKitError("livekit: a loopback session has no room")
 
     @property
-    def readable(self) -> rtc.LocalTrack | None:
-        return None if self.pump.muted else self._audio
+    def room_state(self) -> RoomState:
+        """What this connection knows of the room; the others change it."""
+        return self._room_state
 
-    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
-        self.readers, self.pump = readers, pump
-        self._log.concerns(self.participant.identity, self._hub.name)
+    async def join(self) -> None:
+        self._log.bind(self.participant.identity, self._hub.name)
         if self.receives_only:
-            pump.stop()
+            self._pump.cancel()
         else:
-            source = (await pump.open()).rtc
-            self._audio = rtc.local_track(source)
-            self.num_channels = source.num_channels
+            self._audio = rtc.local_track((await self._pump.open()).rtc)
             self.sid = f"TR_loopback_{next(_sids)}"
-        readers.room_state.enter(attrs.evolve(self.participant, is_self=True))
-        readers.subscribe = self._on_wanted
-        self._hub.enter(self)
-        if self.echo:  # also where nobody reads rx
-            pump.gate.heard()
-        pump.gate.release()
+        self._room_state.update_participant(attrs.evolve(self.participant, is_self=True))
+        self._hub.join(self)
+        if self.is_echo:  # also if rx is not read
+            self._pump.gate.subscribed()
+        self._pump.gate.resume()
 
-    async def run(self) -> None:
+    async def run(self) -> Outcome:
         await self._ended.wait()
+        return Outcome(self._reason or DisconnectReason.UNKNOWN)
 
-    def meet(self, other: LoopbackConnection) -> None:
-        """Another member is there, is not as before, or publishes."""
-        room_state = self.readers.room_state
-        room_state.enter(other.participant)
-        if other.sid is not None:
-            room_state.publish(
+    def subscribe(self, sids: Collection[str]) -> None:
+        for other in self._hub.connections.values():
+            if other.sid in sids:
+                other.set_subscribed()
+
+    def set_subscribed(self) -> None:
+        """Note that another connection has subscribed to our track."""
+        self._pump.gate.subscribed()
+
+    def show_to(self, receiver: LoopbackConnection) -> None:
+        """Add this participant and its track to another connection's room state, or update them."""
+        receiver.room_state.update_participant(self.participant)
+        if self.sid is not None:
+            receiver.room_state.add_track(
                 Track(
-                    other.sid,
-                    other.participant.identity,
-                    muted=other.pump.muted,
-                    audio=other.readable,
-                    num_channels=other.num_channels,
+                    self.sid,
+                    self.participant.identity,
+                    muted=self.muted,
+                    audio=self._readable,
+                    num_channels=self._num_channels,
                 )
             )
 
-    def change(self, participant: Participant) -> None:
-        """This member is not as before."""
+    def update(self, participant: Participant) -> None:
+        """Change our participant, as a server does."""
         self.participant = participant
-        self.readers.room_state.enter(attrs.evolve(self.participant, is_self=True))
-        for hearer in self._hub.hearers(self):
-            hearer.meet(self)
+        self._room_state.update_participant(attrs.evolve(participant, is_self=True))
+        for receiver in self._hub.receivers_of(self):
+            self.show_to(receiver)
 
-    def mute(self, muted: bool) -> None:
-        """Mutes the track, or no longer; the SDK has no effect here, so it is not read."""
-        if self.sid is not None and muted != self.pump.muted:
-            self.pump.muted = muted
-            self.readers.room_state.mute_self(self.sid, muted)
-            for hearer in self._hub.hearers(self):
-                hearer.readers.room_state.mute(self.sid, muted)
-                hearer.readers.room_state.hear(self.sid, self.readable, self.num_channels)
+    def set_muted(self, muted: bool) -> None:
+        if self.sid is None or muted == self.muted:
+            return
+        self.muted = muted
+        self._room_state.set_local_muted(self.sid, muted)
+        for receiver in self._hub.receivers_of(self):
+            receiver.room_state.set_muted(self.sid, muted)
+            # Muting has no effect on a track that is not published: stop reading it.
+            receiver.room_state.set_audio(self.sid, self._readable, self._num_channels)
 
-    async def press(self, code: int, digit: str) -> None:
-        for hearer in self._hub.hearers(self):
-            hearer.readers.room_state.press(self.participant.identity, digit)
+    async def send_dtmf(self, code: int, digit: str) -> None:
+        for receiver in self._hub.receivers_of(self):
+            receiver.room_state.add_dtmf(self.participant.identity, digit)
 
-    async def stop_sending(self) -> None:
+    async def unpublish(self) -> None:
         if self.sid is not None:
             sid, self.sid = self.sid, None
-            for hearer in self._hub.hearers(self):
-                hearer.readers.room_state.unpublish(sid)
+            for receiver in self._hub.receivers_of(self):
+                receiver.room_state.remove_track(sid)
 
     def end(self, reason: DisconnectReason) -> None:
-        """Throws this member out."""
-        self.reason = self.reason or reason
+        """End the connection, as a server does."""
+        self._reason = self._reason or reason
         self._hub.leave(self)
-        self.pump.gate.hold()
+        self._pump.gate.pause()
         self._ended.set()
 
-    async def leave(self) -> None:
-        self.reason = self.reason or DisconnectReason.CLIENT_INITIATED
+    async def leave(self) -> DisconnectReason:
         self._hub.leave(self)
+        return self._reason or DisconnectReason.CLIENT_INITIATED
 
-    def _on_wanted(self) -> None:
-        """Lets those who are heard from here know that somebody listens."""
-        for member in self._hub.members.values():
-            if member.sid in self.readers.wanted:
-                member.pump.gate.heard()
+    @property
+    def _readable(self) -> rtc.LocalTrack | None:
+        return None if self.muted else self._audio

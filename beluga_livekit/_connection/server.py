@@ -1,11 +1,10 @@
-"""What connects a session: a room on a server, or somebody else's room."""
-
-from __future__ import annotations
+"""`ServerConnection`: a room on a server, joined with a token, and rejoined when it is lost."""
 
 import inspect
 import random
 import time
-from typing import Any, Protocol
+from collections.abc import Collection
+from typing import Any
 
 import anyio
 
@@ -19,84 +18,40 @@ from .._errors import (
     display_url,
     scrub,
 )
-from .._logging import SessionLog
 from .._options import SessionOptions
-from .._receive.track_readers import TrackReaders
 from .._sdk import rtc
-from .._send.pump import SendPump
 from .._token import Grants, Token, read_token
+from .base import Connection, Outcome, SessionParts
+from .microphone import Microphone
 from .room_adapter import RoomAdapter
 
-__all__ = ["AttachedConnection", "Connection", "ServerConnection"]
-
-# Sound that was played has yet to be encoded, sent, and read out of the far side's jitter buffer.
-# Leaving at once cuts off the end of the last word.
-LINGER = 0.2
-
-# How long, in seconds, to wait before joining anew: anything up to the first, then up to twice as
-# much, and so on up to the last. Everybody whom a server has lost comes back; not at once.
+# Exponential backoff with full jitter (s): after a restart of the server its clients must not all
+# rejoin at once.
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 5.0
-# A connection that held this long was one: the next loss begins with the first backoff again.
-STABLE = 30.0
-
-# Whoever owns the room that we are attached to may subscribe to all that is new there, and then
-# it is not for us to unsubscribe. It takes them a round trip.
-OWNERS_PATIENCE = 0.25
+# A connection that held for this long (s) was stable: the next loss begins with the first backoff.
+STABLE_AFTER = 30.0
 
 
-class Connection(Protocol):
-    """What a session needs of whatever it is connected to."""
+class ServerConnection(Connection):
+    """Joins a room, and rejoins it under the same rx and tx."""
 
-    reason: DisconnectReason | None
-    """Why the connection is gone for good, once it is."""
-    detail: str
-    """What there is to add to that, if anything."""
-    receives_only: bool
-    """Whether nothing can be sent, by what was asked for or granted."""
-    linger: float
-    """How long, in seconds, after its sound has left the SDK's queue a pump has to stay."""
-
-    @property
-    def room(self) -> rtc.Room: ...
-
-    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
-        """Connects the two ends; nothing stays open where it fails."""
-
-    async def run(self) -> None:
-        """Stays connected; returns, with a `reason`, when that has ended for good."""
-
-    async def stop_sending(self) -> None: ...
-
-    def mute(self, muted: bool) -> None:
-        """Mutes what is sent, or no longer."""
-
-    async def press(self, code: int, digit: str) -> None:
-        """Tells the room of a key of a telephone."""
-
-    async def leave(self) -> None:
-        """Disconnects, in bounded time."""
-
-
-class ServerConnection:
-    """A place in a room, taken with a token; and taken again where it is lost."""
-
-    linger = LINGER
+    # Encoding, the network, and the far jitter buffer: leaving at once cuts off the last word.
+    linger = 0.2
 
     def __init__(
-        self, url: str, token: Token, room: str | None, options: SessionOptions, log: SessionLog
+        self, url: str, token: Token, room: str | None, options: SessionOptions, parts: SessionParts
     ) -> None:
+        super().__init__(parts)
         self._url = url
         self._token = token
         self._room_name = room
         self._options = options
-        self._log = log
+        self._parts = parts
+        self._microphone = Microphone(parts.pump, options)
         self._room: rtc.Room | None = None
-        self._wiring: RoomAdapter | None = None
-        self._joined = 0.0  # time.monotonic()
+        self._adapter: RoomAdapter | None = None
+        self._joined_at = 0.0  # time.monotonic()
         self._backoff = FIRST_BACKOFF
-        self.receives_only = False
-        self.reason: DisconnectReason | None = None
-        self.detail = ""
 
     @property
     def room(self) -> rtc.Room:
@@ -104,210 +59,135 @@ class ServerConnection:
             raise LiveKitError("livekit: the room has not been joined yet")
         return self._room
 
-    @property
-    def _current(self) -> RoomAdapter:
-        if self._wiring is None:
-            raise LiveKitError("livekit: the room has not been joined yet")
-        return self._wiring
-
-    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
-        self._readers_of_session, self._pump = readers, pump
+    async def join(self) -> None:
         try:
             await self._join()
         except DisconnectedError as error:
             raise ConnectError(
-                f"livekit: cannot join {display_url(self._url)}: {error.reason}",
+                f"livekit: joining {display_url(self._url)} failed: {error.reason}",
                 retryable=error.reason.is_retryable,
             ) from None
         self._room_name = self.room.name
         self._log.info("joined")
 
-    async def run(self) -> None:
-        while self.reason is None:
-            await self._current.ended.wait()
-            self.reason = await self._rejoin(self._current.reason or DisconnectReason.UNKNOWN)
+    async def run(self) -> Outcome:
+        outcome: Outcome | None = None
+        while outcome is None and self._adapter is not None:
+            await self._adapter.ended.wait()
+            outcome = await self._rejoin(self._adapter)
+        return outcome or Outcome(DisconnectReason.UNKNOWN)
 
-    async def stop_sending(self) -> None:
-        await self._current.unpublish()
+    def subscribe(self, sids: Collection[str]) -> None:
+        if self._adapter is not None:
+            self._adapter.subscriptions.apply(sids)
 
-    def mute(self, muted: bool) -> None:
-        self._pump.muted = muted
-        self._current.apply_mute()
+    async def unpublish(self) -> None:
+        if self._adapter is not None:
+            await self._microphone.unpublish(self._adapter.room)
 
-    async def press(self, code: int, digit: str) -> None:
-        await rtc.press(self.room, code, digit)
+    def set_muted(self, muted: bool) -> None:
+        self._microphone.muted = muted
+        self._microphone.apply_mute()
 
-    async def leave(self) -> None:
-        if self._wiring is not None:
-            await self._wiring.settle()
-            self._wiring.undo()
-            if not self._wiring.is_interrupted:
-                # Left with a track whose connection is still being made, the SDK keeps its threads.
-                await self._wiring.unpublish()
-            await rtc.leave(self._wiring.room)
-            self.reason = self.reason or DisconnectReason.CLIENT_INITIATED
+    async def send_dtmf(self, code: int, digit: str) -> None:
+        await rtc.send_dtmf(self.room, code, digit)
+
+    async def leave(self) -> DisconnectReason:
+        if (adapter := self._adapter) is not None:
+            await adapter.settle()
+            adapter.close()
+            if not adapter.is_reconnecting:
+                # Left while a track is being connected, the SDK leaks its threads.
+                await self._microphone.unpublish(adapter.room)
+            await rtc.leave(adapter.room)
+        return DisconnectReason.CLIENT_INITIATED
 
     async def _join(self) -> None:
-        """Takes a place in the room, within `connect_timeout`.
+        """Join within `connect_timeout`.
 
         Raises:
-            ConnectError: It could not be taken.
+            ConnectError: The room could not be joined.
             DisconnectedError: The room ended meanwhile.
         """
         timeout = self._options.connect_timeout
-        with anyio.move_on_after(timeout) as scope:
+        with anyio.move_on_after(timeout):
             token = self._token if isinstance(self._token, str) else await _fresh(self._token)
             grants = read_token(token, room=self._room_name)
-            self._log.concerns(grants.identity, grants.room)
-            room = rtc.new_room()
-            adapter = RoomAdapter(
-                room, self._readers_of_session, self._pump, self._options, self._log
-            )
+            self._log.bind(grants.identity, grants.room)
+            previous = self._adapter
+            adapter = RoomAdapter(rtc.new_room(), self._parts, self._microphone)
             try:
                 await self._enter(adapter, token, grants)
             except BaseException:
-                adapter.undo()
-                await rtc.leave(room)
+                self._adapter = previous
+                adapter.close()
+                await rtc.leave(adapter.room)
                 raise
-            self._wiring, self._joined = adapter, time.monotonic()
-            # What the user has closed meanwhile was closed in the room before this one.
-            if self._pump.over.is_set():
-                await adapter.unpublish()
-        if scope.cancelled_caught:
-            raise ConnectError(
-                f"livekit: cannot join {display_url(self._url)}: no answer within {timeout:g} s"
-            )
+            self._joined_at = time.monotonic()
+            if self._pump.finished.is_set():  # tx was closed meanwhile, in the room before this one
+                await self._microphone.unpublish(adapter.room)
+            return
+        raise ConnectError(
+            f"livekit: joining {display_url(self._url)} failed: no answer within {timeout:g} s"
+        )
 
     async def _enter(self, adapter: RoomAdapter, token: str, grants: Grants) -> None:
-        room, pump = adapter.room, self._pump
+        room = adapter.room
         if self._options.on_room is not None:
             self._options.on_room(room)
         with adapter.joining:
             await rtc.join(room, self._url, token, grants, self._options)
             if room.name != grants.room:
-                raise ConnectError(f"livekit: joined {room.name!r} instead of {grants.room!r}")
-            self._room = room
-            self._readers_of_session.room_state.restored(room.name)
+                raise ConnectError(
+                    f"livekit: joining {grants.room!r} failed: the server chose {room.name!r}"
+                )
+            self._room, self._adapter = room, adapter
+            self._room_state.set_connected(rejoined=room.name)
             adapter.scan()
-            if self._options.publish and grants.can_publish and not pump.over.is_set():
+            if self._options.publish and grants.can_publish and not self._pump.finished.is_set():
                 await adapter.publish()
             else:
                 self.receives_only = True
-                pump.stop()
+                self._pump.cancel()
         if adapter.ended.is_set():
             reason = adapter.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)
 
-    def _lose_room(self) -> None:
-        self._readers_of_session.room_state.interrupted()
-        self._readers_of_session.room_state.lose_all()
-
-    async def _rejoin(self, lost: DisconnectReason) -> DisconnectReason | None:
-        """Joins anew after a loss; returns why that is over, where it is."""
-        timeout = self._options.rejoin_timeout
+    async def _rejoin(self, adapter: RoomAdapter) -> Outcome | None:
+        """Rejoin after a loss; return the outcome of the session if that fails."""
+        timeout, lost = self._options.rejoin_timeout, adapter.reason or DisconnectReason.UNKNOWN
         if not lost.is_retryable or timeout == 0:
-            return lost
-        self._current.undo()
-        self._lose_room()
+            return Outcome(lost)
+        adapter.close()
+        self._room_state.set_rejoining()
         self._log.warning("disconnected: %s; rejoining", lost)
         start = time.monotonic()
-        if start - self._joined > STABLE:
+        if start - self._joined_at > STABLE_AFTER:
             self._backoff = FIRST_BACKOFF
-        why: Exception | None = None
+        error: Exception | None = None
         with anyio.move_on_after(timeout):
             while True:
                 await anyio.sleep(random.uniform(0.0, self._backoff))  # noqa: S311 - no secret
                 self._backoff = min(2 * self._backoff, LAST_BACKOFF)
                 try:
                     await self._join()
-                except (AuthenticationError, ConfigError) as error:  # no other try will mend it
-                    self.detail = f"cannot rejoin: {_text(error)}"
-                    return lost
-                except DisconnectedError as error:
-                    if not error.reason.is_retryable:
-                        return error.reason
-                    why = error
-                except Exception as error:  # noqa: BLE001 - the user's callables fail as networks do
-                    why = error
+                except (AuthenticationError, ConfigError) as final:
+                    return Outcome(lost, f"rejoining failed: {_text(final)}")
+                except Exception as failed:  # noqa: BLE001 - the user's callables fail as networks do
+                    if isinstance(failed, DisconnectedError) and not failed.reason.is_retryable:
+                        return Outcome(failed.reason)
+                    error = failed
                 else:
                     self._log.info("rejoined after %.1f s", time.monotonic() - start)
                     return None
-                self._lose_room()
-                self._log.warning("not rejoined yet: %s", _text(why))
-        self.detail = f"could not rejoin within {timeout:g} s"
-        if why is not None:
-            self.detail += f": {_text(why)}"
-        return lost
-
-
-class AttachedConnection:
-    """A room that somebody else has joined, and will leave: it is left as it was found."""
-
-    linger = LINGER
-
-    def __init__(self, room: rtc.Room, options: SessionOptions, log: SessionLog) -> None:
-        self.room = room
-        self._options = options
-        self._log = log
-        self._wiring: RoomAdapter | None = None
-        self.receives_only = False
-        self.reason: DisconnectReason | None = None
-        self.detail = ""
-
-    async def join(self, readers: TrackReaders, pump: SendPump) -> None:
-        self._pump = pump
-        if not self.room.isconnected():
-            raise ConnectError("livekit: the room to attach to is not connected", retryable=False)
-        self._log.concerns(self.room.local_participant.identity, self.room.name)
-        adapter = self._wiring = RoomAdapter(
-            self.room, readers, pump, self._options, self._log, patience=OWNERS_PATIENCE
-        )
-        adapter.scan()
-        if self._options.publish and rtc.may_publish(self.room):
-            timeout = self._options.connect_timeout
-            with anyio.move_on_after(timeout) as scope, adapter.joining:
-                await adapter.publish()
-            if adapter.ended.is_set():
-                why = adapter.reason or "the room has ended"
-                raise ConnectError(f"livekit: cannot attach: {why}", retryable=False)
-            if scope.cancelled_caught:
-                raise ConnectError(f"livekit: cannot attach: no answer within {timeout:g} s")
-        else:
-            self.receives_only = True
-            pump.stop()
-        self._log.info("attached")
-
-    async def run(self) -> None:
-        assert self._wiring is not None  # noqa: S101 - for the type checker: it has been joined
-        await self._wiring.ended.wait()
-        # Where nobody says why, the owner has left, which is the owner's business.
-        self.reason = self._wiring.reason or DisconnectReason.CLIENT_INITIATED
-
-    async def stop_sending(self) -> None:
-        if self._wiring is not None:
-            await self._wiring.unpublish()
-
-    def mute(self, muted: bool) -> None:
-        if self._wiring is not None:
-            self._pump.muted = muted
-            self._wiring.apply_mute()
-
-    async def press(self, code: int, digit: str) -> None:
-        await rtc.press(self.room, code, digit)
-
-    async def leave(self) -> None:
-        if self._wiring is None:
-            return
-        await self._wiring.settle()
-        with anyio.move_on_after(rtc.CLOSE_TIMEOUT):
-            await self._wiring.unsubscribe()
-        self._wiring.undo()
-        await self._wiring.unpublish()
-        self.reason = self.reason or self._wiring.reason or DisconnectReason.CLIENT_INITIATED
+                self._room_state.set_rejoining()
+                self._log.warning("rejoining failed: %s; trying again", _text(error))
+        detail = f"rejoining failed: not within {timeout:g} s"
+        return Outcome(lost, detail if error is None else f"{detail}: {_text(error)}")
 
 
 async def _fresh(token: Any) -> str:
-    """Asks the user's callable for a token."""
+    """Call the user's callable for a token."""
     fresh = token()
     if inspect.isawaitable(fresh):
         fresh = await fresh

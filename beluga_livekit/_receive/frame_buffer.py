@@ -1,193 +1,184 @@
-"""`FrameBuffer`: the memory stream behind rx, which never makes its writer wait, and heals.
+"""`FrameBuffer`: the stream behind rx, which bounds the age and the latency of its frames.
 
-The stream itself is unbounded; a private clone of its receiving end drops what has waited too
-long. A bound on age and not on content: after a stall of the event loop everything that was said
-meanwhile arrives at once, and a consumer that is fast must lose nothing of it.
+Age is bounded, not content: after a stall of the event loop the audio of the whole stall arrives at
+once, and a fast reader must lose nothing of it.
 
-A consumer that is not fast, as it sends on in real time what it receives, would stay that late for
-ever. It shows: it reads all the time, and the sound that waits never falls below `max_delay`. Then
-all but the newest is shed. (One that does not read is away, and may be fast when it is back.)
+A reader in real time, such as a relay, would stay late by that stall for ever. It reads all the
+time, and the unread audio never falls below `max_delay`: then all but the newest frames are
+trimmed. A reader that does not read at all is paused, and may be fast when it continues.
 """
-
-from __future__ import annotations
 
 import math
 import time
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import anyio
 import attrs
-from anyio.streams.memory import MemoryObjectReceiveStream
 
 from .._logging import SessionLog
+from .._streams import LossyStream
+from ..audio.backlog import StandingBacklog
 from ..audio.fades import crossfade
 from ..audio.frame import AudioFrame
 
-__all__ = ["FrameBuffer"]
-
-# However young it is, more sound than this is not kept: 5.8 MB a channel at 96 kHz.
+# Limit of unread audio, whatever its age (s): 5.8 MB a channel at 96 kHz.
 MAX_CONTENT = 30.0
-# Dropping replaces the head of the queue, so that it can tell what is missing: done for every
-# frame it would cost 57 us each time, and more with many speakers. So a tenth goes at once.
+# Share of a bound that is dropped at once. A drop rewrites the stream, so that the first frame has
+# `lost`: for every frame that would cost 57 us, and more with many tracks.
 SLACK = 0.1
-# Whoever has not caught up within this long, in seconds, never will. Whoever has not read for that
-# long, or two frames, is away; one that reads in pieces is not.
+# A backlog that has not drained for this long (s) never will.
 MIN_STANDING = 1.0
-AWAY = 0.5
-# The crossfade from what was last heard to what is next; shorter is a click, longer an echo.
+# A reader idle for this long (s), or for two frames, is paused and not late. A reader that reads in
+# chunks pauses for less.
+PAUSED = 0.5
+# Duration of the crossfade into the newest frame (s): shorter is a click, longer an echo.
 FADE = 0.01
 
 
-class _Waiting(NamedTuple):
+class _Entry(NamedTuple):
+    """Belongs to the unread frame at the same place."""
+
     since: float
     duration: float
-    lane: str | None
+    track: str | None
 
 
-class FrameBuffer:
-    """Frames on their way to a reader that may be slow, gone, or several.
+class FrameBuffer(LossyStream[AudioFrame]):
+    """Frames on their way to a reader that may be slow, paused, gone, or several.
 
     Args:
-        max_age: How long a frame may wait, in seconds.
-        max_delay: How much sound may wait all the time, in seconds; None: any.
+        max_age: Limit of the time that a frame waits (s).
+        max_delay: Limit of the unread audio that never drains (s); None: no limit.
         log: The session's.
-        name: What it is, for the log.
-
-    Frames that are heard one after the other are in one lane; those of several speakers who are
-    told apart, in several.
+        name: Name of the stream in the log.
     """
 
     def __init__(
         self, max_age: float, max_delay: float | None, log: SessionLog, name: str = "rx"
     ) -> None:
+        super().__init__()
         self._max_age = max_age
         self._max_delay = math.inf if max_delay is None else max_delay
         self._log = log
         self._name = name
-        send, receive = anyio.create_memory_object_stream[AudioFrame](math.inf)
-        self._send = send
-        self._own = receive.clone()
-        self.rx: MemoryObjectReceiveStream[AudioFrame] = receive
-        self._waiting: deque[_Waiting] = deque()
-        self._content: defaultdict[str | None, float] = defaultdict(float)  # seconds, by lane
-        self._lost: defaultdict[str | None, float] = defaultdict(float)
-        self._behind = False
-        self._standing_since = 0.0
+        self._entries: deque[_Entry] = deque()
+        self._buffered: defaultdict[str | None, float] = defaultdict(float)  # seconds, by track
+        self._lost: defaultdict[str | None, float] = defaultdict(float)  # not in a frame's `lost`
+        self._backlog = StandingBacklog(max(max_age, MIN_STANDING))
+        self._has_warned = False  # since the buffer was last empty
         self._read_at = -math.inf  # never
         self.frames_dropped = 0
         self.seconds_dropped = 0.0
         self.seconds_trimmed = 0.0
 
     @property
-    def has_reader(self) -> bool:
-        return self._own.statistics().open_receive_streams > 1
-
-    @property
     def seconds_buffered(self) -> float:
-        """The sound that waits, of all lanes."""
-        self._forget_taken()
-        return sum(self._content.values())
+        """Unread audio of all tracks (s)."""
+        self._forget_read()
+        return sum(self._buffered.values())
 
     @property
     def delay(self) -> float:
-        """The sound that waits, of the lane in which most does: how late a reader hears it."""
-        self._forget_taken()
-        return max(self._content.values(), default=0.0)
+        """Unread audio of the track with most of it (s): how late a reader is."""
+        self._forget_read()
+        return max(self._buffered.values(), default=0.0)
 
-    def put(self, frame: AudioFrame, lane: str | None = None) -> None:
-        """Adds a frame; drops the oldest where they have waited for too long, or too many stand."""
-        now = time.monotonic()
-        if self.delay < self._max_delay or now - self._read_at > max(AWAY, 2 * frame.duration):
-            self._standing_since = now
-        if not self._waiting:
-            self._behind = False
-        self._send.send_nowait(self._told(frame, lane))
-        self._waiting.append(_Waiting(now, frame.duration, lane))
-        self._content[lane] += frame.duration
-        if now - self._standing_since >= max(self._max_age, MIN_STANDING):
-            self._shed(now)
-        elif now - self._waiting[0].since > self._max_age or self.seconds_buffered > MAX_CONTENT:
-            self._drop(now)
+    def put(self, item: AudioFrame, track: str | None = None) -> None:
+        """Add a frame, then trim a backlog that never drains, or drop the oldest frames.
 
-    def close(self) -> None:
-        """Ends the stream: what waits can still be read."""
-        self._send.close()
-        self._own.close()
+        Args:
+            item: The frame.
+            track: SID of its track where tracks alternate in the stream; None for the mix. Only
+                frames of one track follow each other in time.
+        """
+        now, delay = time.monotonic(), self.delay
+        if delay < self._max_delay or now - self._read_at > max(PAUSED, 2 * item.duration):
+            self._backlog.reset()
+        excess = self._backlog.observe(now, delay)
+        if not self._entries:
+            self._has_warned = False
+        super().put(self._with_lost(item, track))
+        self._add_entry(_Entry(now, item.duration, track))
+        if excess:
+            self._trim()
+        elif now - self._entries[0].since > self._max_age or self.seconds_buffered > MAX_CONTENT:
+            hint = "without pauses" if self._read_at > 0 else "it, or close it"
+            self._warn(
+                f"%s was not read for %.1f s: dropping the oldest frames; read {hint}",
+                self._max_age,
+            )
+            self.rewrite(self._without_oldest)
 
-    def _forget_taken(self) -> None:
-        used = self._own.statistics().current_buffer_used
-        if len(self._waiting) > used:
+    def _forget_read(self) -> None:
+        if len(self._entries) > self.unread:
             self._read_at = time.monotonic()
-        while len(self._waiting) > used:
-            self._forget(self._waiting.popleft())
+        while len(self._entries) > self.unread:
+            self._remove_oldest_entry()
 
-    def _forget(self, taken: _Waiting) -> None:
-        self._content[taken.lane] -= taken.duration
-        if self._content[taken.lane] < taken.duration / 2:  # nothing, but for rounding
-            del self._content[taken.lane]
+    def _add_entry(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        self._buffered[entry.track] += entry.duration
 
-    # Both take out and put back in one synchronous step; a buffer that is not empty has no waiter.
+    def _remove_oldest_entry(self) -> _Entry:
+        entry = self._entries.popleft()
+        self._buffered[entry.track] -= entry.duration
+        if self._buffered[entry.track] < entry.duration / 2:  # zero, but for rounding
+            del self._buffered[entry.track]
+        return entry
 
-    def _drop(self, now: float) -> None:
-        """Drops the oldest."""
-        hint = "" if self._read_at > 0 else "; close it where it is not needed"
-        self._tell(f"%s was not read for %.1f s, dropping the oldest{hint}", self._max_age)
+    def _without_oldest(self, frames: list[AudioFrame]) -> Iterable[AudioFrame]:
+        """Drop the oldest frames until both bounds are met, with some slack."""
+        now, kept = self._entries[-1].since, deque(frames)
         max_age, max_content = self._max_age * (1 - SLACK), MAX_CONTENT * (1 - SLACK)
-        while len(self._waiting) > 1 and (
-            now - self._waiting[0].since > max_age or self.seconds_buffered > max_content
+        while len(kept) > 1 and (
+            now - self._entries[0].since > max_age or sum(self._buffered.values()) > max_content
         ):
-            dropped = self._waiting.popleft()
-            self._forget(dropped)
-            self._lose(self._own.receive_nowait(), dropped.lane)
-        for waiting, frame in [(each, self._own.receive_nowait()) for each in self._waiting]:
-            self._send.send_nowait(self._told(frame, waiting.lane))
+            self._count_lost(kept.popleft(), self._remove_oldest_entry().track)
+        for frame, entry in zip(kept, self._entries, strict=True):
+            yield self._with_lost(frame, entry.track)
 
-    def _shed(self, now: float) -> None:
-        """Keeps the newest frame of each lane, which the reader hears after a crossfade."""
-        self._standing_since = now
-        newest: dict[str | None, AudioFrame] = {}
-        oldest: dict[str | None, AudioFrame] = {}
+    def _trim(self) -> None:
         before = self.seconds_dropped
-        for waiting in self._waiting:
-            frame = self._own.receive_nowait()
-            oldest.setdefault(waiting.lane, frame)
-            if (older := newest.pop(waiting.lane, None)) is not None:
-                self._lose(older, waiting.lane)
-            newest[waiting.lane] = frame
-        shed = self.seconds_dropped - before
-        self.seconds_trimmed += shed
-        self._tell("%s is read in real time but late: %.2f s shed", shed)
-        since = {waiting.lane: waiting.since for waiting in self._waiting}
-        self._waiting.clear()
-        self._content.clear()
-        for lane, frame in newest.items():
-            if lane in self._lost:
-                blended = attrs.evolve(frame, data=_blend(oldest[lane], frame))
-                self._send.send_nowait(self._told(blended, lane))
-            else:
-                self._send.send_nowait(frame)
-            self._waiting.append(_Waiting(since[lane], frame.duration, lane))
-            self._content[lane] = frame.duration
+        self.rewrite(self._newest)
+        trimmed = self.seconds_dropped - before
+        self.seconds_trimmed += trimmed
+        self._warn("%s is read in real time but late: trimmed %.2f s", trimmed)
 
-    def _told(self, frame: AudioFrame, lane: str | None) -> AudioFrame:
-        """Has the frame tell what is missing before it."""
-        lost = self._lost.pop(lane, 0.0)
+    def _newest(self, frames: list[AudioFrame]) -> Iterable[AudioFrame]:
+        """Drop all but the newest frame of each track; crossfade into it from the oldest."""
+        oldest: dict[str | None, AudioFrame] = {}
+        newest: dict[str | None, tuple[AudioFrame, _Entry]] = {}
+        for frame in frames:
+            entry = self._remove_oldest_entry()
+            oldest.setdefault(entry.track, frame)
+            if (older := newest.pop(entry.track, None)) is not None:
+                self._count_lost(older[0], entry.track)
+            newest[entry.track] = (frame, entry)
+        for track, (frame, entry) in newest.items():
+            self._add_entry(entry)
+            if (old := oldest[track]) is not frame:
+                frame = attrs.evolve(frame, data=_crossfaded(old, frame))  # noqa: PLW2901
+            yield self._with_lost(frame, track)
+
+    def _with_lost(self, frame: AudioFrame, track: str | None) -> AudioFrame:
+        """Return the frame with what is lost before it added to its `lost`."""
+        lost = self._lost.pop(track, 0.0)
         return attrs.evolve(frame, lost=frame.lost + lost) if lost else frame
 
-    def _lose(self, frame: AudioFrame, lane: str | None) -> None:
-        self._lost[lane] += frame.lost + frame.duration
+    def _count_lost(self, frame: AudioFrame, track: str | None) -> None:
+        self._lost[track] += frame.lost + frame.duration
         self.frames_dropped += 1
         self.seconds_dropped += frame.duration
 
-    def _tell(self, message: str, seconds: float) -> None:
-        if not self._behind:
-            self._behind = True
+    def _warn(self, message: str, seconds: float) -> None:
+        if not self._has_warned:
+            self._has_warned = True
             self._log.warning(message, self._name, seconds)
 
 
-def _blend(old: AudioFrame, new: AudioFrame) -> bytes:
-    """Returns the samples of `new`, which begin as those of `old` do."""
+def _crossfaded(old: AudioFrame, new: AudioFrame) -> bytes:
+    """Return the samples of `new`, which begin as those of `old`."""
     length = min(old.samples_per_channel, new.samples_per_channel, round(FADE * new.sample_rate))
     samples = new.samples.copy()
     samples[:length] = crossfade(old.samples[:length], samples[:length])

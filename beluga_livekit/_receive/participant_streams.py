@@ -1,37 +1,34 @@
-"""`serve_participants`: a stream for each participant's track, and a task for each stream."""
+"""`serve_participants`: one stream and one handler task for each participant's track source."""
 
-from __future__ import annotations
-
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import isawaitable
 from typing import Any
 
 import anyio
-from anyio.abc import ObjectReceiveStream
+from anyio.abc import ObjectReceiveStream, TaskGroup
 
 from .._logging import MAX_NAME
 from .._options import ReceiveOptions
 from .._room.participants import Participant, TrackSource
+from .._tasks import GraceTimers
 from ..audio.frame import AudioFrame
 from .pipeline import ReceivePipeline
 from .track_readers import TrackReaders
 
-__all__ = ["ParticipantStream", "serve_participants"]
-
 
 class ParticipantStream(ObjectReceiveStream[AudioFrame]):
-    """What one participant says, through mutes, new tracks and lost connections.
+    """The audio of one participant, through mutes, new tracks and lost connections.
 
     Attributes:
-        participant: Whose, as of now.
-        source: A microphone, or a shared screen.
+        participant: The participant, kept up to date.
+        source: Microphone or screen share.
     """
 
     def __init__(
-        self, listener: ReceivePipeline, participant: Participant, source: TrackSource
+        self, pipeline: ReceivePipeline, participant: Participant, source: TrackSource
     ) -> None:
-        self._rx = listener.queue.rx
+        self._rx = pipeline.buffer.rx
         self.participant = participant
         self.source = source
 
@@ -39,7 +36,7 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
         return f"<{type(self).__name__} {self.source} of {self.participant.identity!r}>"
 
     async def receive(self) -> AudioFrame:
-        """Receives a frame.
+        """Receive a frame.
 
         Raises:
             anyio.EndOfStream: The participant has left for good, or the session has ended.
@@ -51,70 +48,86 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
         self._rx.close()
 
 
-class _Serving:
-    """A stream that is being served, until its participant has left for good."""
-
-    def __init__(self, listener: ReceivePipeline, stream: ParticipantStream) -> None:
-        self.listener = listener
-        self.stream = stream
-        self.leaving: asyncio.TimerHandle | None = None
-
-    def stay(self) -> None:
-        if self.leaving is not None:
-            self.leaving.cancel()
-            self.leaving = None
-
-
 async def serve_participants(
     readers: TrackReaders,
     handler: Callable[[ParticipantStream], Awaitable[Any]],
     options: ReceiveOptions,
-    grace: float,
+    rejoin_grace: float,
 ) -> None:
-    """Serves each wanted participant's track, those there and those to come, until the end."""
+    """Run `handler` for each selected participant's track source, until the session ends."""
     room_state = readers.room_state
-    serving: dict[tuple[str, TrackSource], _Serving] = {}
-
-    def begin(participant: Participant, source: TrackSource) -> _Serving:
-        one = options.evolve(participants=participant.identity, sources=source, mix=True)
-        listener = readers.listen(one, f"the stream of {participant.identity[:MAX_NAME]!r}")
-        return _Serving(listener, ParticipantStream(listener, participant, source))
-
-    def give_up(key: tuple[str, TrackSource]) -> None:
-        readers.drop(serving.pop(key).listener)
-
-    async def serve(served: _Serving) -> None:
+    async with anyio.create_task_group() as tasks:
+        served = _ServedStreams(readers, handler, options, tasks)
         try:
-            async with served.stream:
-                handling = handler(served.stream)
+            while not room_state.is_disconnected:
+                served.open_new()
+                served.close_departed(rejoin_grace)
+                await room_state.changed.wait()
+        finally:
+            served.timers.cancel_all()
+
+
+_Key = tuple[str, TrackSource]  # identity and source
+
+
+class _ServedStreams:
+    """The streams that have a handler, or whose participant has not left since it returned."""
+
+    def __init__(
+        self,
+        readers: TrackReaders,
+        handler: Callable[[ParticipantStream], Awaitable[Any]],
+        options: ReceiveOptions,
+        tasks: TaskGroup,
+    ) -> None:
+        self.timers = GraceTimers()  # until an absent participant's stream ends
+        self._readers = readers
+        self._handler = handler
+        self._options = options
+        self._tasks = tasks
+        self._served: dict[_Key, tuple[ReceivePipeline, ParticipantStream]] = {}
+
+    def open_new(self) -> None:
+        """Open a stream for each selected track source that has none."""
+        room_state = self._readers.room_state
+        for track in list(room_state.tracks.values()):
+            participant = room_state.participants[track.participant]
+            key = (participant.identity, track.source)
+            if key not in self._served and self._options.selects(participant, track.source):
+                self._open(key, participant)
+
+    def close_departed(self, rejoin_grace: float) -> None:
+        """Close the streams of participants that are not selected, or absent for too long."""
+        for key, (_, stream) in list(self._served.items()):
+            participant = self._readers.room_state.participants.get(key[0])
+            if participant is None:
+                if key not in self.timers:
+                    self.timers.start(key, rejoin_grace, partial(self._close, key))
+                continue
+            self.timers.cancel(key)
+            if self._options.selects(participant):
+                stream.participant = participant
+            else:
+                self._close(key)
+
+    def _open(self, key: _Key, participant: Participant) -> None:
+        identity, source = key
+        options = self._options.evolve(participants=identity, sources=source, mix=True)
+        pipeline = self._readers.open(options, f"the stream of {identity[:MAX_NAME]!r}")
+        stream = ParticipantStream(pipeline, participant, source)
+        self._served[key] = pipeline, stream
+        self._tasks.start_soon(self._handle, pipeline, stream)
+
+    def _close(self, key: _Key) -> None:
+        pipeline, _ = self._served.pop(key)
+        self._readers.close(pipeline)
+
+    async def _handle(self, pipeline: ReceivePipeline, stream: ParticipantStream) -> None:
+        try:
+            async with stream:
+                handling = self._handler(stream)
                 if not isawaitable(handling):
-                    raise TypeError(f"the handler {handler!r} must be async")
+                    raise TypeError(f"the handler {self._handler!r} must be async")
                 await handling
         finally:
-            readers.drop(served.listener)
-
-    async with anyio.create_task_group() as tasks:
-        try:
-            while not room_state.ended:
-                for track in list(room_state.tracks.values()):
-                    participant = room_state.participants[track.participant]
-                    key = (participant.identity, track.source)
-                    if key not in serving and options.selects(participant, track.source):
-                        serving[key] = begin(participant, track.source)
-                        tasks.start_soon(serve, serving[key])
-                for key, served in list(serving.items()):
-                    there = room_state.participants.get(key[0])
-                    if there is None:
-                        if served.leaving is None:
-                            loop = asyncio.get_running_loop()
-                            served.leaving = loop.call_later(grace, give_up, key)
-                    elif options.selects(there):
-                        served.stay()
-                        served.stream.participant = there
-                    else:
-                        served.stay()
-                        give_up(key)
-                await room_state.wait_until_changed()
-        finally:
-            for served in serving.values():
-                served.stay()
+            self._readers.close(pipeline)

@@ -1,10 +1,12 @@
-"""`ReceivePipeline`: what one stream of frames hears, in its own format, mixed or told apart."""
+"""`ReceivePipeline`: mixes (or separates) tracks, converts, cuts and buffers their audio.
 
-from __future__ import annotations
+One pipeline feeds one receive stream. Track readers push wire frames into it and never wait.
+"""
 
 import time
 
 import anyio
+import attrs
 import numpy as np
 
 from .._logging import SessionLog
@@ -17,130 +19,167 @@ from ..audio.framing import Framer
 from ..audio.track_mixer import TrackMixer
 from .frame_buffer import FrameBuffer
 
-__all__ = ["ReceivePipeline"]
+# Frame duration (s) up to which tracks are read in half wire frames. That delivers 10 ms sooner and
+# costs more CPU. With longer frames, a half would only wait for its other half.
+SHORT_FRAME = 0.01
 
-# Whoever asks for frames as short as this, in seconds, wants them as soon as they are there: a
-# track is read in halves of a wire frame then, which comes 10 ms sooner and costs more CPU. (Half
-# a frame would only wait for its other half otherwise.)
-SHORT = 0.01
+
+@attrs.frozen(kw_only=True)
+class ReceiveStatistics:
+    """Counters of one receive stream, at one moment.
+
+    Attributes:
+        frames: Frames put into the stream.
+        seconds: Their audio, the silence that fills gaps included (s).
+        frames_dropped: Frames dropped because the stream was not read in time.
+        seconds_dropped: Their audio (s).
+        seconds_trimmed: The part of it that was trimmed to cut latency (s).
+        seconds_buffered: Audio that waits unread (s).
+        delay: How late a reader is now (s). With `mix=False`, that of the track with the most
+            unread audio.
+    """
+
+    frames: int
+    seconds: float
+    frames_dropped: int
+    seconds_dropped: float
+    seconds_trimmed: float
+    seconds_buffered: float
+    delay: float
 
 
 class _FormatPipeline:
-    """Sound on its way from the wire's format into frames; None is the one for all."""
+    """From the wire format to frames: of one track, or of the mix (`track` is None)."""
 
-    def __init__(self, options: ReceiveOptions, key: str | None) -> None:
-        self.key = key
+    def __init__(self, options: ReceiveOptions, track: str | None) -> None:
+        self.track = track
         self.converter = Converter(options.sample_rate, options.num_channels)
         self.framer = Framer(options.samples_per_frame)
 
 
 class ReceivePipeline:
-    """Puts what is heard of the tracks that it wants into `queue`.
+    """Turns the tracks of one receive stream into frames in `buffer`.
 
-    Once something was heard it goes on, in real time, until it is closed: a track that is muted or
-    has nothing to say delivers silence by itself (50 frames a second of zeros; measured with
-    livekit-server 1.13), and while there is no track at all the listener does.
+    The stream is continuous, in real time, from its first frame until it is closed. A muted or
+    silent track delivers silence by itself (50 frames of zeros a second; measured with
+    livekit-server 1.13). While no track is read, `fill_silence` delivers it.
 
     Args:
-        options: Whom it hears, and in which format.
+        options: Selection, format and bounds of the stream.
         log: The session's.
-        name: What it is, for the log.
+        name: Name of the stream in the log.
+
+    Attributes:
+        buffer: Its `rx` is the receive stream.
+        frame_ms: Duration of the wire frames to be pushed (ms).
     """
 
     def __init__(self, options: ReceiveOptions, log: SessionLog, name: str = "rx") -> None:
         self.options = options
-        self.queue = FrameBuffer(options.receive_buffer, options.max_delay, log, name)
-        short = options.samples_per_frame / options.sample_rate <= SHORT
-        self.wire_ms = WIRE_FRAME_MS // 2 if short else WIRE_FRAME_MS
+        self.buffer = FrameBuffer(options.receive_buffer, options.max_delay, log, name)
+        short = options.samples_per_frame / options.sample_rate <= SHORT_FRAME
+        self.frame_ms = WIRE_FRAME_MS // 2 if short else WIRE_FRAME_MS
         self._mixer = TrackMixer()
-        self._lanes: dict[str | None, _FormatPipeline] = {}
-        self._tracks: dict[str, str] = {}  # identities by SID, of those that have delivered sound
-        self._heard_until: float | None = None  # time.monotonic() at the end of the last sound
+        self._formats: dict[str | None, _FormatPipeline] = {}
+        self._tracks: dict[str, str] = {}  # identities by SID, of the tracks pushed so far
+        self._audio_until: float | None = None  # time.monotonic() at the end of the last audio
         self._changed = anyio.Event()
         self._closed = False
-        self.frames_received = 0
-        self.seconds_received = 0.0
+        self._frames = 0
+        self._seconds = 0.0
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether anybody reads it."""
-        return not self._closed and self.queue.has_reader
+    def is_open(self) -> bool:
+        """Whether the stream is not closed and has a reader."""
+        return not self._closed and self.buffer.has_reader
 
-    def hear(self, track: Track, samples: Samples, now: float, *, apart: bool = False) -> None:
-        """Takes a wire frame of a track, which was read just now.
+    def statistics(self) -> ReceiveStatistics:
+        return ReceiveStatistics(
+            frames=self._frames,
+            seconds=self._seconds,
+            frames_dropped=self.buffer.frames_dropped,
+            seconds_dropped=self.buffer.seconds_dropped,
+            seconds_trimmed=self.buffer.seconds_trimmed,
+            seconds_buffered=self.buffer.seconds_buffered,
+            delay=self.buffer.delay,
+        )
+
+    def push(self, track: Track, samples: Samples, now: float, *, separate: bool = False) -> None:
+        """Add a wire frame of a track.
 
         Args:
-            track: Which.
-            samples: At the wire's rate, shape (n,) or (n, 2).
-            now: In seconds of `time.monotonic()`.
-            apart: Whether it was said before, so that it is not mixed with what others say now.
+            track: The track.
+            samples: int16 at the wire's rate, shape (n,) or (n, 2).
+            now: `time.monotonic()` (s) when the frame was read.
+            separate: Whether the audio is older than that of the other tracks, so that it is not
+                mixed with theirs.
         """
         if track.sid not in self._tracks:
             self._tracks[track.sid] = track.participant
             self._changed.set()
         if not self.options.mix:
-            self._put(self._lane(track.sid), samples, now, (track.sid,))
-        elif apart:
-            self._put(self._lane(None), samples, now, (track.sid,))
+            self._put(self._format(track.sid), samples, now, (track.sid,))
+        elif separate:
+            self._put(self._format(None), samples, now, (track.sid,))
         else:
             for mixed in self._mixer.push(track.sid, samples, now):
-                self._put(self._lane(None), mixed.samples, now, mixed.tracks)
+                self._put(self._format(None), mixed.samples, now, mixed.tracks)
 
-    def lose(self, sid: str) -> None:
-        """A track has ended, or is not wanted any more."""
+    def remove(self, sid: str) -> None:
+        """End a track; what is held of it is put into the stream."""
         if sid not in self._tracks:
             return
-        now = self._heard_until or time.monotonic()
+        now = self._audio_until or time.monotonic()
         for mixed in self._mixer.remove(sid):
-            self._put(self._lane(None), mixed.samples, now, mixed.tracks)
-        if (lane := self._lanes.pop(sid, None)) is not None:
-            self._finish(lane, now)
+            self._put(self._format(None), mixed.samples, now, mixed.tracks)
+        if (ended := self._formats.pop(sid, None)) is not None:
+            self._finish(ended, now)
         del self._tracks[sid]
         self._changed.set()
 
     async def fill_silence(self) -> None:
-        """Goes on where there is no track, until nobody reads any more."""
-        silence = np.zeros(WIRE_RATE * self.wire_ms // 1000, np.int16)
-        while self.is_wanted:
+        """Continue the stream with silence while it has no track, until it is no longer open."""
+        silence = np.zeros(WIRE_RATE * self.frame_ms // 1000, np.int16)
+        while self.is_open:
             self._changed = anyio.Event()
-            if self._tracks or self._heard_until is None:
+            if self._tracks or self._audio_until is None:
                 await self._changed.wait()
                 continue
-            with anyio.move_on_after(self._heard_until - time.monotonic()):
+            with anyio.move_on_after(self._audio_until - time.monotonic()):
                 await self._changed.wait()
             if not self._changed.is_set():
-                self._put(self._lane(None), silence, self._heard_until, ())
+                self._put(self._format(None), silence, self._audio_until, ())
 
     def close(self) -> None:
-        """Ends the stream: what waits can still be read."""
+        """End the stream: unread frames can still be read."""
         self._closed = True
-        self.queue.close()
+        self.buffer.close()
         self._changed.set()
 
-    def _lane(self, key: str | None) -> _FormatPipeline:
-        if key not in self._lanes:
-            self._lanes[key] = _FormatPipeline(self.options, key)
-        return self._lanes[key]
+    def _format(self, track: str | None) -> _FormatPipeline:
+        if track not in self._formats:
+            self._formats[track] = _FormatPipeline(self.options, track)
+        return self._formats[track]
 
     def _put(
-        self, lane: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
+        self, to: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
     ) -> None:
-        self._heard_until = now + len(samples) / WIRE_RATE
-        for cut in lane.framer.push(lane.converter.push(samples, WIRE_RATE)):
-            self._deliver(lane, cut, now, tracks)
+        self._audio_until = now + len(samples) / WIRE_RATE
+        for frame in to.framer.push(to.converter.push(samples, WIRE_RATE)):
+            self._deliver(to, frame, now, tracks)
 
-    def _finish(self, lane: _FormatPipeline, now: float) -> None:
-        """Delivers the end of a track that has a lane of its own."""
-        rest = lane.framer.push(lane.converter.finish())
-        if lane.framer.held:
-            rest.append(lane.framer.take(self.options.samples_per_frame))
-        for cut in rest:
-            self._deliver(lane, cut, now, (lane.key,) if lane.key is not None else ())
+    def _finish(self, ended: _FormatPipeline, now: float) -> None:
+        """Deliver the end of a track that is not mixed."""
+        rest = ended.framer.push(ended.converter.finish())
+        if ended.framer.held:
+            rest.append(ended.framer.take(self.options.samples_per_frame))
+        for frame in rest:
+            self._deliver(ended, frame, now, (ended.track,) if ended.track is not None else ())
 
     def _deliver(
-        self, lane: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
+        self, to: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
     ) -> None:
-        if not self.is_wanted:
+        if not self.is_open:
             return
         speakers = {self._tracks.get(sid) for sid in tracks}
         frame = AudioFrame(
@@ -151,6 +190,6 @@ class ReceivePipeline:
             track_sid=tracks[0] if len(tracks) == 1 else None,
             timestamp=now,
         )
-        self.frames_received += 1
-        self.seconds_received += frame.duration
-        self.queue.put(frame, lane.key)
+        self._frames += 1
+        self._seconds += frame.duration
+        self.buffer.put(frame, to.track)

@@ -4,8 +4,6 @@ LiveKit's clients record while they connect, and send the recording to the agent
 raw PCM from phones, Opus in WebM from browsers.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any
@@ -19,15 +17,15 @@ from ..audio.converter import Converter
 from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
 from ..audio.framing import Framer, PcmDecoder
 
-__all__ = ["PreconnectAudio"]
-
 TOPIC = "lk.agent.pre-connect-audio-buffer"
 
-# The recording is sent as soon as the track is subscribed to; a client that has none sends nothing.
+# Timeout for a recording (s). A client sends it as soon as its track is subscribed to; a client
+# without a recording sends nothing.
 TIMEOUT = 3.0
-# Clients record 10 s at most, which is 1 MB. Of what is longer nothing is kept, and of what nobody
-# has asked for yet no more than this many, and of one pump.
+# Limit of a recording (bytes). Clients record at most 10 s, which is 1 MB; a longer recording is
+# refused.
 MAX_BYTES = 4_000_000
+# Limits of the recordings kept until `audio_of` asks for them: of all participants, and of one.
 MAX_RECORDINGS, MAX_OF_ONE = 32, 2
 
 
@@ -38,7 +36,7 @@ class _Recording:
 
 
 class PreconnectAudio:
-    """Receives recordings, and gives each once.
+    """Receives the recordings of a room, and returns each once.
 
     Args:
         log: The session's.
@@ -46,98 +44,111 @@ class PreconnectAudio:
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log
-        self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and pump
+        self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and identity
 
     def register(self, room: rtc.Room, start_soon: Callable[..., None]) -> None:
-        """Takes the recordings that are sent in a room, in a task for each.
+        """Receive the recordings that are sent to a room.
+
+        Args:
+            room: The room.
+            start_soon: Starts a task for each recording.
 
         Raises:
-            ConfigError: Somebody else takes them.
+            ConfigError: The room has another handler for them.
         """
         try:
             room.register_byte_stream_handler(
-                TOPIC, lambda reader, pump: start_soon(self._receive, reader, pump)
+                TOPIC, lambda reader, identity: start_soon(self._receive, reader, identity)
             )
         except ValueError:
             raise ConfigError(
-                f"livekit: preconnect=True, but the room has a handler for {TOPIC} already"
+                f"livekit: pre_connect_audio=True failed: the room has a handler for {TOPIC} "
+                "already; unregister it"
             ) from None
 
     def unregister(self, room: rtc.Room) -> None:
         room.unregister_byte_stream_handler(TOPIC)
 
-    async def sound_of(self, sid: str, pump: str) -> list[Samples]:
-        """Waits for the recording of somebody's track; returns it as wire frames, or nothing."""
-        recording = self._recording(sid, pump)
+    async def audio_of(self, sid: str, identity: str) -> list[Samples]:
+        """Wait for the recording of a participant's track; return its wire frames, or none."""
+        recording = self._recording(sid, identity)
         with anyio.move_on_after(TIMEOUT):
             await recording.complete.wait()
-        self._recordings.pop((sid, pump), None)
+        self._recordings.pop((sid, identity), None)
         if not recording.complete.is_set():
-            self._log.warning("%r sent no pre-connect sound within %g s", pump, TIMEOUT)
+            self._log.warning(
+                "receiving pre-connect audio of %r failed: none within %g s", identity, TIMEOUT
+            )
         return recording.frames
 
-    def _recording(self, sid: str, pump: str) -> _Recording:
-        """Returns where a recording goes; where there are many, the oldest makes room for it."""
-        recording = self._recordings.setdefault((sid, pump), _Recording())
-        of_one = [key for key in self._recordings if key[1] == pump]
+    def _recording(self, sid: str, identity: str) -> _Recording:
+        """Return the recording of a track; beyond a limit, discard the oldest."""
+        recording = self._recordings.setdefault((sid, identity), _Recording())
+        of_one = [key for key in self._recordings if key[1] == identity]
         if len(of_one) > MAX_OF_ONE:
             del self._recordings[of_one[0]]
         elif len(self._recordings) > MAX_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
         return recording
 
-    async def _receive(self, reader: Any, pump: str) -> None:
+    async def _receive(self, reader: Any, identity: str) -> None:
         try:
-            recording = self._recording(reader.info.attributes.get("trackId", ""), pump)
+            recording = self._recording(reader.info.attributes.get("trackId", ""), identity)
             try:
                 recording.frames = await self._read(reader)
-            except (ConfigError, KeyError, ValueError, ConnectionError) as error:
-                self._log.warning("pre-connect sound of %r was not understood: %r", pump, error)
+            except (KeyError, ValueError, ConnectionError) as error:
+                self._log.warning("decoding pre-connect audio of %r failed: %r", identity, error)
             recording.complete.set()
         finally:
             reader.close()
 
     async def _read(self, reader: Any) -> list[Samples]:
-        """Reads a recording to its end, as wire frames."""
+        """Read a recording to its end; return it as wire frames.
+
+        Raises:
+            KeyError: The format is missing.
+            ValueError: It is too long, incomplete, or cannot be decoded.
+            ConnectionError: Its transfer was interrupted.
+        """
         mime_type, attributes = reader.info.mime_type, reader.info.attributes
         data = bytearray()
         async for chunk in reader:
             data += chunk
             if len(data) > MAX_BYTES:
-                raise ConfigError(f"it is longer than {MAX_BYTES} bytes")
+                raise ValueError(f"longer than {MAX_BYTES} bytes")
         if "webm" in mime_type or "ogg" in mime_type:
             container = "ogg" if "ogg" in mime_type else "webm"
-            sound = await anyio.to_thread.run_sync(_decode, bytes(data), container)
+            audio = await anyio.to_thread.run_sync(_decode, bytes(data), container)
         else:
-            maker = PcmDecoder(int(attributes["sampleRate"]), int(attributes["channels"]))
-            frame = maker.push(bytes(data))
-            maker.finish()
+            decoder = PcmDecoder(int(attributes["sampleRate"]), int(attributes["channels"]))
+            frame = decoder.push(bytes(data))
+            decoder.finish()
             converter = Converter(WIRE_RATE)
-            sound = [converter.push(frame.samples, frame.sample_rate)] if frame is not None else []
-            sound.append(converter.finish())
+            audio = [converter.push(frame.samples, frame.sample_rate)] if frame is not None else []
+            audio.append(converter.finish())
         framer = Framer(WIRE_FRAME)
-        frames = [wire_frame for samples in sound for wire_frame in framer.push(samples)]
+        frames = [wire_frame for samples in audio for wire_frame in framer.push(samples)]
         return [*frames, framer.take()] if framer.held else frames
 
 
 def _decode(data: bytes, container: str) -> list[Samples]:
-    """Returns what a browser has recorded: mono, at the wire's rate.
+    """Decode a browser's recording to mono at the wire's rate.
 
     Raises:
-        ConfigError: PyAV is not installed, or does not understand it.
+        ValueError: PyAV is not installed, or cannot decode the recording.
     """
     try:
         import av  # noqa: PLC0415 - an extra
     except ImportError:
-        raise ConfigError(
-            f"it is {container}; to decode that: pip install 'beluga-livekit[preconnect]'"
+        raise ValueError(
+            f"{container} needs PyAV; install it: pip install 'beluga-livekit[preconnect]'"
         ) from None
     resampler = av.AudioResampler(format="s16", layout="mono", rate=WIRE_RATE)
-    sound: list[Samples] = []
+    audio: list[Samples] = []
     try:
         with av.open(io.BytesIO(data), "r", format=container) as recording:
             for frame in (*recording.decode(audio=0), None):
-                sound += [each.to_ndarray()[0] for each in resampler.resample(frame)]
+                audio += [each.to_ndarray()[0] for each in resampler.resample(frame)]
     except (av.FFmpegError, IndexError) as error:
-        raise ConfigError(f"it is no {container}: {error}") from None
-    return sound
+        raise ValueError(f"not decodable as {container}: {error}") from None
+    return audio

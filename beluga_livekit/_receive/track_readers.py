@@ -1,10 +1,7 @@
-"""From tracks to listeners: each wanted track is subscribed to and read once, for all of them."""
-
-from __future__ import annotations
+"""`TrackReaders`: the open pipelines, and one reader task for each track that they receive."""
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -17,33 +14,34 @@ from .._room.state import RoomState, Track
 from .._sdk import rtc
 from ..audio.format import WIRE_RATE, Samples
 from .pipeline import ReceivePipeline
+from .plan import ReaderKey, ReceivePlan
 from .preconnect import PreconnectAudio
-
-__all__ = ["TrackReaders"]
-
-# Of one participant no more tracks than this are heard at a time; people have one microphone. Each
-# costs CPU, and with a hundred of them the SDK delivers nobody's sound in time.
-MAX_TRACKS = 8
 
 
 class _Reader:
-    """Who hears a track that is being read."""
+    """A task that reads one track for several pipelines."""
 
-    def __init__(self) -> None:
-        self.stopped = anyio.CancelScope()
-        self.listeners: list[ReceivePipeline] = []
+    def __init__(self, track: Track) -> None:
+        self.track = track
+        self.audio = track.audio
+        self.scope = anyio.CancelScope()
+        self.pipelines: Sequence[ReceivePipeline] = ()
 
 
 class TrackReaders:
-    """Has what is wanted of the room_state's tracks subscribed to and read.
+    """Opens and closes receive pipelines, and reads tracks for them as planned.
 
-    What is done follows from two things, the room state and the listeners: `update` looks
-    at both and begins and ends what has to be. A reader never waits for the user.
+    A reader never waits for the user. Opening a pipeline, and one that is no longer read, signal
+    `room_state.changed`: the coordinator makes a new plan and calls `apply`.
 
     Args:
         options: The session's.
-        room_state: Who is there.
+        room_state: The session's.
         log: The session's.
+
+    Attributes:
+        rx: The pipeline of the session's rx.
+        preconnect: Pre-connect audio, if the session receives it.
     """
 
     def __init__(self, options: SessionOptions, room_state: RoomState, log: SessionLog) -> None:
@@ -51,143 +49,123 @@ class TrackReaders:
         self.preconnect = PreconnectAudio(log) if options.pre_connect_audio else None
         self._log = log
         self._tasks: TaskGroup | None = None
-        self._listeners: list[ReceivePipeline] = []
-        self._readers: dict[tuple[str, int], _Reader] = {}  # by track SID and milliseconds
-        self._introduced: dict[str, anyio.Event] = {}  # whose recordings have been given
+        self._pipelines: list[ReceivePipeline] = []
+        self._readers: dict[ReaderKey, _Reader] = {}
+        self._preconnect_done: dict[str, anyio.Event] = {}  # by identity
         self._closed = False
-        self.wanted: Collection[str] = ()
-        """The SIDs of the tracks that somebody wants to hear."""
-        self.subscribe: Callable[[], None] | None = None
-        """Called when that has changed, or whom it is about."""
-        self.rx = self.listen(options, "rx")
-        room_state.on_change = self.update
+        self.rx = self.open(options, "rx")
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Reads until cancelled."""
+        """Run the reader tasks until cancelled."""
         try:
             async with anyio.create_task_group() as self._tasks:
-                for listener in self._listeners:
-                    self._tasks.start_soon(listener.fill_silence)
+                for pipeline in self._pipelines:
+                    self._tasks.start_soon(pipeline.fill_silence)
                 task_status.started()
                 await anyio.sleep_forever()
         finally:
             self._tasks = None
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Starts a task that ends with the session."""
+        """Start a task that ends with the session."""
         if self._tasks is not None:
             self._tasks.start_soon(function, *args)
 
-    def listen(self, options: ReceiveOptions, name: str) -> ReceivePipeline:
-        """Returns a new listener; once the session has ended, one that has ended."""
-        listener = ReceivePipeline(options, self._log, name)
+    def open(self, options: ReceiveOptions, name: str) -> ReceivePipeline:
+        """Open a pipeline; once the session has ended, return one that is closed."""
+        pipeline = ReceivePipeline(options, self._log, name)
         if self._closed:
-            listener.close()
-            return listener
-        self._listeners.append(listener)
-        self.start_soon(listener.fill_silence)
-        self.update()
-        return listener
+            pipeline.close()
+            return pipeline
+        self._pipelines.append(pipeline)
+        self.start_soon(pipeline.fill_silence)
+        self.room_state.changed.set()
+        return pipeline
 
-    def drop(self, listener: ReceivePipeline) -> None:
-        """Ends a listener; what waits in it can still be read."""
-        if listener in self._listeners:
-            listener.close()
-            self._listeners.remove(listener)
-            self.update()
+    def close(self, pipeline: ReceivePipeline) -> None:
+        """Close a pipeline; its unread frames can still be read."""
+        if pipeline in self._pipelines:
+            pipeline.close()
+            self._pipelines.remove(pipeline)
+            self.room_state.changed.set()
 
-    def close(self) -> None:
-        """Ends all listeners, those to come too."""
+    def close_all(self) -> None:
+        """Close all pipelines, and each that is opened later."""
         self._closed = True
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        for pipeline in self._pipelines:
+            pipeline.close()
+        self._pipelines.clear()
 
-    def update(self) -> None:
-        """Subscribes to, and reads, what is wanted now, and nothing else."""
-        for listener in [each for each in self._listeners if not each.is_wanted]:
-            listener.close()
-            self._listeners.remove(listener)
-        for identity in self._introduced.keys() - self.room_state.participants.keys():
-            del self._introduced[identity]
-        wanted = self._wanted()
-        self.wanted = wanted.keys()
-        if self.subscribe is not None:
-            self.subscribe()
-        reading: defaultdict[tuple[str, int], list[ReceivePipeline]] = defaultdict(list)
-        for sid, listeners in wanted.items():
-            if self.room_state.tracks[sid].audio is not None:
-                for listener in listeners:
-                    reading[sid, listener.wire_ms].append(listener)
+    def open_pipelines(self) -> Sequence[ReceivePipeline]:
+        """Return the pipelines that are read; close the others."""
+        for pipeline in [each for each in self._pipelines if not each.is_open]:
+            pipeline.close()
+            self._pipelines.remove(pipeline)
+        return self._pipelines
+
+    def apply(self, target: ReceivePlan) -> None:
+        """Start and stop readers, and change their pipelines, as planned."""
         for key, reader in list(self._readers.items()):
-            for listener in reader.listeners:
-                if listener not in reading.get(key, ()):
-                    listener.lose(key[0])
-            reader.listeners = reading.get(key, [])
-            if not reader.listeners:
-                reader.stopped.cancel()
+            track = self.room_state.tracks.get(key.sid)
+            is_same = track is reader.track and track.audio is reader.audio
+            pipelines = target.read.get(key, ()) if is_same else ()
+            for pipeline in reader.pipelines:
+                if pipeline not in pipelines:
+                    pipeline.remove(key.sid)
+            reader.pipelines = pipelines
+            if not pipelines:
+                reader.scope.cancel()
                 del self._readers[key]
-        for key in reading.keys() - self._readers.keys():
-            if self._tasks is not None:
-                reader = self._readers[key] = _Reader()
-                reader.listeners = reading[key]
-                self._tasks.start_soon(self._read, reader, self.room_state.tracks[key[0]], key[1])
-
-    def _wanted(self) -> dict[str, list[ReceivePipeline]]:
-        """Returns who wants to hear which tracks, by SID."""
-        wanted: defaultdict[str, list[ReceivePipeline]] = defaultdict(list)
-        for listener in self._listeners:
-            of: Counter[str] = Counter()
-            for track in self.room_state.tracks.values():
-                participant = self.room_state.participants[track.participant]
-                if of[track.participant] < MAX_TRACKS and listener.options.selects(
-                    participant, track.source
-                ):
-                    of[track.participant] += 1
-                    wanted[track.sid].append(listener)
-        return wanted
-
-    async def _read(self, reader: _Reader, track: Track, wire_ms: int) -> None:
-        if reader.stopped.cancel_called:  # before it began: the track may be gone
+        for identity in self._preconnect_done.keys() - self.room_state.participants.keys():
+            del self._preconnect_done[identity]
+        if self._tasks is None:
             return
-        try:
-            with reader.stopped:
-                wire_frames = rtc.read_track(track.audio, track.num_channels, wire_ms)
-                async with aclosing(wire_frames):
-                    await self._hear(reader, track, wire_frames)
-        except Exception:  # noqa: BLE001 - one bad track must not take the others' sound away
-            self._log.exception("track %s of %r could not be read", track.sid, track.participant)
-        for listener in reader.listeners:  # there are some only if it has ended by itself
-            listener.lose(track.sid)
+        for key in target.read.keys() - self._readers.keys():
+            reader = self._readers[key] = _Reader(self.room_state.tracks[key.sid])
+            reader.pipelines = target.read[key]
+            self._tasks.start_soon(self._read, reader, key.frame_ms)
 
-    async def _hear(
-        self, reader: _Reader, track: Track, wire_frames: AsyncIterator[Samples]
-    ) -> None:
-        held_up = 0.0  # seconds of what was said while what was said before was waited for
-        introduced = False
-        async for samples in wire_frames:
+    async def _read(self, reader: _Reader, frame_ms: int) -> None:
+        if reader.scope.cancel_called:  # before the task began: the track may be gone
+            return
+        track = reader.track
+        try:
+            with reader.scope:
+                frames = rtc.read_track(reader.audio, track.num_channels, frame_ms)
+                async with aclosing(frames):
+                    await self._push_all(reader, frames)
+        except Exception:  # noqa: BLE001 - the other tracks are read on
+            self._log.exception("reading track %s of %r failed", track.sid, track.participant)
+        for pipeline in reader.pipelines:  # not empty only if the reader has ended by itself
+            pipeline.remove(track.sid)
+
+    async def _push_all(self, reader: _Reader, frames: AsyncIterator[Samples]) -> None:
+        track = reader.track
+        delayed = 0.0  # audio that arrived while pre-connect audio was awaited (s)
+        is_first = True
+        async for samples in frames:
             now = time.monotonic()
-            if not introduced and track.has_preconnect_audio and self.preconnect is not None:
-                await self._introduce(self.preconnect, track)
-                held_up = time.monotonic() - now
-            introduced = True
-            for listener in reader.listeners:
-                listener.hear(track, samples, now, apart=held_up > 0)
-            held_up -= len(samples) / WIRE_RATE
-            if not all(listener.is_wanted for listener in reader.listeners):
-                self.update()
+            if is_first and track.has_preconnect_audio and self.preconnect is not None:
+                await self._push_preconnect_audio(self.preconnect, track)
+                delayed = time.monotonic() - now
+            is_first = False
+            for pipeline in reader.pipelines:
+                pipeline.push(track, samples, now, separate=delayed > 0)
+            delayed -= len(samples) / WIRE_RATE
+            if not all(pipeline.is_open for pipeline in reader.pipelines):
+                self.room_state.changed.set()
 
-    async def _introduce(self, preconnect: PreconnectAudio, track: Track) -> None:
-        """Has all who listen to a participant hear what was said before they could, once."""
-        if (given := self._introduced.get(track.participant)) is not None:
-            await given.wait()
+    async def _push_preconnect_audio(self, preconnect: PreconnectAudio, track: Track) -> None:
+        """Push a participant's pre-connect audio to each pipeline, once."""
+        if (done := self._preconnect_done.get(track.participant)) is not None:
+            await done.wait()
             return
-        given = self._introduced[track.participant] = anyio.Event()
+        done = self._preconnect_done[track.participant] = anyio.Event()
         try:
-            sound = await preconnect.sound_of(track.sid, track.participant)
-            for (sid, _), reader in self._readers.items():
-                for listener in reader.listeners if sid == track.sid else ():
-                    for samples in sound:
-                        listener.hear(track, samples, time.monotonic(), apart=True)
+            audio = await preconnect.audio_of(track.sid, track.participant)
+            for key, reader in self._readers.items():
+                for pipeline in reader.pipelines if key.sid == track.sid else ():
+                    for samples in audio:
+                        pipeline.push(track, samples, time.monotonic(), separate=True)
         finally:
-            given.set()
+            done.set()

@@ -1,24 +1,20 @@
-"""The keys of a telephone."""
-
-from __future__ import annotations
+"""DTMF: telephone keys and their codes."""
 
 from .._errors import ConfigError
 
-__all__ = ["GAP", "codes_of"]
-
-# By their code, as RFC 4733 has it.
+# The keys, ordered by their code (RFC 4733).
 KEYS = "0123456789*#ABCD"
 
-# From one key to the next, in seconds: gateways play each as a tone, and one that comes at once is
-# heard as the same key still held down.
-GAP = 0.3
+# Interval between two keys (s). Gateways play a tone for each key; without a gap, two equal keys
+# would be one key held down.
+KEY_INTERVAL = 0.3
 
 
-def codes_of(digits: object) -> list[tuple[int, str]]:
-    """Returns each key with its code.
+def dtmf_codes(digits: object) -> list[tuple[int, str]]:
+    """Return the code of each key, and the key.
 
     Raises:
-        ConfigError: There are none, or some that no telephone has.
+        ConfigError: `digits` is empty, or has characters that are no telephone key.
     """
     if not isinstance(digits, str) or not digits or not set(digits.upper()) <= set(KEYS):
         raise ConfigError(f"digits must be some of {KEYS!r}, got {digits!r}")

@@ -1,54 +1,32 @@
-"""What happens in a room, as a stream of events."""
+"""Room events, and the stream that delivers them."""
 
-from __future__ import annotations
-
-import math
 from collections.abc import Iterable
 
-import anyio
 import attrs
-from anyio.streams.memory import MemoryObjectReceiveStream
 
 from .._errors import DisconnectReason
+from .._streams import LossyStream
 from .participants import Participant, TrackSource
 
-__all__ = [
-    "Disconnected",
-    "DtmfReceived",
-    "EventStream",
-    "EventsDropped",
-    "ParticipantJoined",
-    "ParticipantLeft",
-    "ParticipantUpdated",
-    "Reconnected",
-    "Reconnecting",
-    "Rejoined",
-    "RoomEvent",
-    "TrackMuted",
-    "TrackPublished",
-    "TrackUnmuted",
-    "TrackUnpublished",
-]
-
-# A reader that is later than this has lost touch: 400 people have come in and spoken.
+# Limit of unread events: about those of 400 participants who join and publish.
 MAX_EVENTS = 1000
-# Dropping replaces the head of the queue, so a tenth goes at once.
+# Share of the limit that is dropped at once: a drop rewrites the stream.
 SLACK = 0.1
 
 
 @attrs.frozen
 class Reconnecting:
-    """The connection is lost, and being mended."""
+    """The connection is lost, and the SDK reconnects."""
 
 
 @attrs.frozen
 class Reconnected:
-    """The connection is back."""
+    """The SDK has reconnected."""
 
 
 @attrs.frozen
 class Rejoined:
-    """The room was joined anew: `session.room` is another object.
+    """The session has joined the room again: `session.room` is another object.
 
     Attributes:
         room: The room's name.
@@ -62,7 +40,7 @@ class Disconnected:
     """The session has ended; the last event.
 
     Attributes:
-        reason: Why.
+        reason: Why it has ended.
     """
 
     reason: DisconnectReason
@@ -70,25 +48,25 @@ class Disconnected:
 
 @attrs.frozen
 class ParticipantJoined:
-    """Somebody is here."""
+    """A participant has joined, or is in the room where the stream begins."""
 
     participant: Participant
 
 
 @attrs.frozen
 class ParticipantLeft:
-    """Somebody has left."""
+    """A participant has left."""
 
     participant: Participant
 
 
 @attrs.frozen
 class ParticipantUpdated:
-    """Somebody's name, attributes or metadata are others now.
+    """A participant's name, attributes or metadata have changed.
 
     Attributes:
-        participant: As of now.
-        previous: As of the event before.
+        participant: The participant now.
+        previous: The participant in the event before.
     """
 
     participant: Participant
@@ -97,7 +75,7 @@ class ParticipantUpdated:
 
 @attrs.frozen
 class TrackPublished:
-    """Somebody has published sound, be it wanted or not."""
+    """A participant has published an audio track, selected or not."""
 
     participant: Participant
     source: TrackSource
@@ -106,7 +84,7 @@ class TrackPublished:
 
 @attrs.frozen
 class TrackUnpublished:
-    """Somebody no longer publishes a track."""
+    """A participant no longer publishes an audio track."""
 
     participant: Participant
     source: TrackSource
@@ -115,7 +93,7 @@ class TrackUnpublished:
 
 @attrs.frozen
 class TrackMuted:
-    """A track is muted; where `participant.is_self`, ours is, by the server or by us."""
+    """A track is muted. With `participant.is_self` it is ours, muted by the server or by us."""
 
     participant: Participant
     source: TrackSource
@@ -133,10 +111,10 @@ class TrackUnmuted:
 
 @attrs.frozen
 class DtmfReceived:
-    """Somebody has pressed a key.
+    """A participant has pressed a telephone key.
 
     Attributes:
-        participant: Who; None if they have left already.
+        participant: The participant; None if it has left already.
         digit: "0" to "9", "*", "#", or "A" to "D".
     """
 
@@ -146,10 +124,10 @@ class DtmfReceived:
 
 @attrs.frozen
 class EventsDropped:
-    """Here the oldest events were dropped, as nobody read them.
+    """Replaces the oldest events, which were dropped because they were not read.
 
     Attributes:
-        count: How many.
+        count: Number of events dropped.
     """
 
     count: int
@@ -163,37 +141,26 @@ RoomEvent = (
 )  # fmt: skip
 
 
-class EventStream:
-    """Events on their way to a reader that may be slow: the oldest are dropped, and counted.
+class EventStream(LossyStream[RoomEvent]):
+    """Events on their way to a reader. Beyond MAX_EVENTS the oldest are dropped, and counted.
 
     Args:
-        events: What it begins with.
+        events: The first events.
     """
 
     def __init__(self, events: Iterable[RoomEvent]) -> None:
-        send, receive = anyio.create_memory_object_stream[RoomEvent](math.inf)
-        self._send = send
-        self._own = receive.clone()
-        self.reader: MemoryObjectReceiveStream[RoomEvent] = receive
+        super().__init__()
         for event in events:
             self.put(event)
 
-    @property
-    def has_reader(self) -> bool:
-        return self._own.statistics().open_receive_streams > 1
+    def put(self, item: RoomEvent) -> None:
+        """Add an event, and drop the oldest ones beyond the limit."""
+        super().put(item)
+        if self.unread > MAX_EVENTS:
+            self.rewrite(_without_oldest)
 
-    def put(self, event: RoomEvent) -> None:
-        self._send.send_nowait(event)
-        waiting = self._own.statistics().current_buffer_used
-        if waiting > MAX_EVENTS:
-            # All of it in one synchronous step; a buffer that is not empty has no waiter.
-            events = [self._own.receive_nowait() for _ in range(waiting)]
-            dropped = int(waiting * SLACK)
-            count = sum(e.count if isinstance(e, EventsDropped) else 1 for e in events[:dropped])
-            for kept in (EventsDropped(count), *events[dropped:]):
-                self._send.send_nowait(kept)
 
-    def close(self) -> None:
-        """Ends the stream: what waits can still be read."""
-        self._send.close()
-        self._own.close()
+def _without_oldest(events: list[RoomEvent]) -> list[RoomEvent]:
+    dropped = int(len(events) * SLACK)
+    count = sum(e.count if isinstance(e, EventsDropped) else 1 for e in events[:dropped])
+    return [EventsDropped(count), *events[dropped:]]

@@ -1,7 +1,5 @@
 """Participants, and which of them a receive stream selects."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
@@ -12,19 +10,6 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from .._errors import ConfigError
-
-__all__ = [
-    "Participant",
-    "ParticipantFilter",
-    "ParticipantKind",
-    "ParticipantKinds",
-    "TrackSource",
-    "TrackSources",
-    "check_filter",
-    "check_kinds",
-    "check_sources",
-    "is_selected",
-]
 
 _log = logging.getLogger("beluga_livekit")
 
@@ -89,11 +74,11 @@ class Participant:
 ParticipantFilter = str | Collection[str] | Callable[[Participant], bool] | None
 """An identity, several, a predicate, or None for no condition."""
 
-_Kind = (
+ParticipantKindName = (
     ParticipantKind
     | Literal["standard", "ingress", "egress", "sip", "agent", "connector", "bridge"]
 )
-ParticipantKinds = _Kind | Iterable[_Kind]
+ParticipantKinds = ParticipantKindName | Iterable[ParticipantKindName]
 """A kind, or several; `ParticipantKind` itself is all of them."""
 
 _Source = TrackSource | Literal["microphone", "screen_share_audio"]

@@ -1,57 +1,39 @@
 """`RoomState`: participants and tracks of the current room, kept across reconnects and rejoins."""
 
-from __future__ import annotations
-
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import anyio
 import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from .._errors import DisconnectReason
-from .events import (
-    Disconnected,
-    DtmfReceived,
-    EventStream,
-    ParticipantJoined,
-    ParticipantLeft,
-    ParticipantUpdated,
-    Reconnected,
-    Reconnecting,
-    Rejoined,
-    RoomEvent,
-    TrackMuted,
-    TrackPublished,
-    TrackUnmuted,
-    TrackUnpublished,
-)
+from .._tasks import ChangeSignal, GraceTimers
+from . import events as room_events
+from .events import EventStream, RoomEvent
 from .participants import Participant, TrackSource
 
-__all__ = ["RoomState", "Track"]
-
-# When the SDK reconnects anew it reports everybody as gone, at times before it says that it
-# reconnects; and somebody who comes back under the same identity is reported as gone first.
-LEAVING = 0.25
-# After a reconnect, how long whoever is not back may still be on the way: a server that was
-# restarted is found again by each at another time.
-RETURNING = 10.0
+# Grace for a participant that is reported as gone (s). A full reconnect of the SDK reports every
+# participant as gone, at times before it reports that it reconnects, and a participant that returns
+# under its identity is reported as gone first.
+DEPARTURE_GRACE = 0.25
+# Grace after a reconnect of ours for participants that are not back yet (s). After a restart each
+# client finds the server again at another time.
+RETURN_GRACE = 10.0
 
 
 @attrs.define(eq=False)
 class Track:
-    """Sound that somebody publishes.
+    """An audio track that a remote participant publishes.
 
     Attributes:
-        sid: Its id, which is another one each time it is published.
-        participant: The identity of whose it is.
-        source: What it is of.
-        muted: Whether it is.
-        audio: What can be read, while it is subscribed to.
+        sid: Its id; every publication has a new one.
+        participant: Identity of its participant.
+        source: Microphone or screen share.
+        muted: Whether it is muted.
+        audio: The SDK's track while it is subscribed to, else None.
         num_channels: 1 or 2.
-        has_preconnect_audio: Whether what was said before it was published comes separately.
-        publication: The SDK's.
+        has_preconnect_audio: Whether pre-connect audio comes separately.
+        publication: The SDK's publication.
     """
 
     sid: str
@@ -65,186 +47,199 @@ class Track:
 
 
 class RoomState:
-    """Is told what happens in one room after another; tells events, and that something changed.
+    """Participants and tracks of the current room. Emits events, and signals changes.
 
     Attributes:
-        me: This session, once it has joined.
-        participants: Who is here, by identity; also those who are about to come back.
-        tracks: What they publish, by track SID.
-        is_interrupted: Whether the connection is away.
-        ended: Whether it is all over.
-        on_change: Called after every change.
+        local_participant: This session; without an identity before the first join.
+        participants: Remote participants by identity, including absent ones that may return.
+        tracks: Their tracks by SID.
+        is_reconnecting: Whether the connection is lost and may come back.
+        disconnect_reason: Set when there will be no further room.
+        changed: Set after every change.
     """
 
     def __init__(self) -> None:
-        self.me: Participant | None = None
+        self.local_participant = Participant("", is_self=True)
         self.participants: dict[str, Participant] = {}
         self.tracks: dict[str, Track] = {}
-        self.ended = False
-        self.on_change: Callable[[], None] | None = None
-        self.is_interrupted = False
-        self._muted: str | None = None  # our track, while it is
-        self._reason: DisconnectReason | None = None
-        self._leaving: dict[str, asyncio.TimerHandle | None] = {}  # None: until we are back
-        self._queues: list[EventStream] = []
-        self._changed = anyio.Event()
+        self.is_reconnecting = False
+        self.disconnect_reason: DisconnectReason | None = None
+        self.changed = ChangeSignal()
+        self._muted_sid: str | None = None  # of our own track, while it is muted
+        self._absent: set[str] = set()
+        self._timers = GraceTimers()  # until an absent participant counts as left
+        self._streams: list[EventStream] = []
 
-    def present(self) -> Iterator[Participant]:
-        """Gives those who are here for certain."""
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether there will be no further room."""
+        return self.disconnect_reason is not None
+
+    def present_participants(self) -> Iterator[Participant]:
+        """Yield the participants that are not absent."""
         for identity, participant in self.participants.items():
-            if identity not in self._leaving:
+            if identity not in self._absent:
                 yield participant
 
-    async def wait_until_changed(self) -> None:
-        """Waits for the next change, or the end."""
-        if not self.ended:
-            await self._changed.wait()
-
     def events(self) -> MemoryObjectReceiveStream[RoomEvent]:
-        """Returns what happens from now on, after who and what is there."""
-        if self._reason is not None:
-            queue = EventStream([Disconnected(self._reason)])
-            queue.close()
-            return queue.reader
-        there: list[RoomEvent] = [Reconnecting()] if self.is_interrupted else []
-        there += [ParticipantJoined(participant) for participant in self.participants.values()]
+        """Return a stream of events: the present state first, then every change."""
+        if self.disconnect_reason is not None:
+            stream = EventStream([room_events.Disconnected(self.disconnect_reason)])
+            stream.close()
+            return stream.rx
+        first: list[RoomEvent] = [room_events.Reconnecting()] if self.is_reconnecting else []
+        first += [
+            room_events.ParticipantJoined(participant) for participant in self.participants.values()
+        ]
         for track in self.tracks.values():
-            there.append(self._told(TrackPublished, track))
+            first.append(self._track_event(room_events.TrackPublished, track))
             if track.muted:
-                there.append(self._told(TrackMuted, track))
-        if self.me is not None and self._muted is not None:
-            there.append(TrackMuted(self.me, TrackSource.MICROPHONE, self._muted))
-        queue = EventStream(there)
-        self._queues.append(queue)
-        return queue.reader
+                first.append(self._track_event(room_events.TrackMuted, track))
+        if self._muted_sid is not None:
+            first.append(self._local_track_event(room_events.TrackMuted, self._muted_sid))
+        stream = EventStream(first)
+        self._streams.append(stream)
+        return stream.rx
 
-    def enter(self, participant: Participant) -> None:
-        """Somebody is here, or is not as before."""
+    def update_participant(self, participant: Participant) -> None:
+        """Add a participant, or update one that is present."""
+        previous: Participant | None
         if participant.is_self:
-            before, self.me = self.me, participant
+            previous, self.local_participant = self.local_participant, participant
+            if not previous.identity:
+                previous = None
         else:
-            before = self.participants.get(participant.identity)
+            previous = self.participants.get(participant.identity)
             self.participants[participant.identity] = participant
-            self._stay(participant.identity)
-            if before is None:
-                self._tell(ParticipantJoined(participant))
-        if before is not None and before != participant:
-            self._tell(ParticipantUpdated(participant, before))
-        self._notify()
+            self._mark_present(participant.identity)
+            if previous is None:
+                self._emit(room_events.ParticipantJoined(participant))
+        if previous is not None and previous != participant:
+            self._emit(room_events.ParticipantUpdated(participant, previous))
+        self.changed.set()
 
-    def leave(self, identity: str) -> None:
-        """Somebody is no longer here, and may be back in a moment."""
+    def remove_participant(self, identity: str) -> None:
+        """Remove a participant's tracks, and the participant unless it returns in time."""
         for track in [each for each in self.tracks.values() if each.participant == identity]:
-            self.unpublish(track.sid)
-        if identity in self.participants and identity not in self._leaving:
-            self._leaving[identity] = None
-            if not self.is_interrupted:
-                self._leave_within(LEAVING, identity)
+            self.remove_track(track.sid)
+        if identity in self.participants and identity not in self._absent:
+            self._absent.add(identity)
+            if not self.is_reconnecting:
+                self._remove_after(DEPARTURE_GRACE, identity)
 
-    def publish(self, track: Track) -> None:
-        """Somebody who is here publishes a track; a second time under one SID does nothing."""
+    def add_track(self, track: Track) -> None:
+        """Add a track of a known participant; a SID that is present already is ignored."""
         if track.sid not in self.tracks and track.participant in self.participants:
-            self._stay(track.participant)
+            self._mark_present(track.participant)
             self.tracks[track.sid] = track
-            self._tell(self._told(TrackPublished, track))
+            self._emit(self._track_event(room_events.TrackPublished, track))
             if track.muted:
-                self._tell(self._told(TrackMuted, track))
-            self._notify()
+                self._emit(self._track_event(room_events.TrackMuted, track))
+            self.changed.set()
 
-    def unpublish(self, sid: str) -> None:
+    def remove_track(self, sid: str) -> None:
         if (track := self.tracks.pop(sid, None)) is not None:
-            self._tell(self._told(TrackUnpublished, track))
-            self._notify()
+            self._emit(self._track_event(room_events.TrackUnpublished, track))
+            self.changed.set()
 
-    def mute(self, sid: str, muted: bool) -> None:
-        """A track is muted, or not any more."""
+    def set_muted(self, sid: str, muted: bool) -> None:
+        """Note whether a remote track is muted."""
         if (track := self.tracks.get(sid)) is not None and track.muted != muted:
             track.muted = muted
-            self._tell(self._told(TrackMuted if muted else TrackUnmuted, track))
+            self._emit(
+                self._track_event(
+                    room_events.TrackMuted if muted else room_events.TrackUnmuted, track
+                )
+            )
 
-    def mute_self(self, sid: str, muted: bool) -> None:
-        """The same for our own track."""
-        if self.me is not None and muted != (self._muted is not None):
-            self._muted = sid if muted else None
-            kind = TrackMuted if muted else TrackUnmuted
-            self._tell(kind(self.me, TrackSource.MICROPHONE, sid))
+    def set_local_muted(self, sid: str, muted: bool) -> None:
+        """Note whether our own track is muted."""
+        if muted != (self._muted_sid is not None):
+            self._muted_sid = sid if muted else None
+            self._emit(
+                self._local_track_event(
+                    room_events.TrackMuted if muted else room_events.TrackUnmuted, sid
+                )
+            )
 
-    def hear(self, sid: str, audio: Any, num_channels: int = 1) -> None:
-        """A track can be read, or cannot any more (`audio` is None)."""
+    def set_audio(self, sid: str, audio: Any, num_channels: int = 1) -> None:
+        """Note that a track can be read, or no longer (`audio` is None)."""
         if (track := self.tracks.get(sid)) is not None:
             track.audio, track.num_channels = audio, num_channels
-            self._notify()
+            self.changed.set()
 
-    def press(self, identity: str | None, digit: str) -> None:
-        """Somebody has pressed a key."""
-        self._tell(DtmfReceived(self.participants.get(identity or ""), digit))
+    def add_dtmf(self, identity: str | None, digit: str) -> None:
+        """Emit a telephone key of a participant."""
+        self._emit(room_events.DtmfReceived(self.participants.get(identity or ""), digit))
 
-    def interrupted(self) -> None:
-        """The connection is away: whoever leaves now may only have been lost with it."""
-        if not self.is_interrupted and not self.ended:
-            self.is_interrupted = True
-            for timer in self._leaving.values():
-                if timer is not None:
-                    timer.cancel()
-            self._tell(Reconnecting())
+    def set_reconnecting(self) -> None:
+        """Note that the connection is lost; participants that leave now may only seem to."""
+        if not self.is_reconnecting and not self.is_disconnected:
+            self.is_reconnecting = True
+            self._timers.cancel_all()
+            self._emit(room_events.Reconnecting())
 
-    def restored(self, room: str | None = None) -> None:
-        """The connection is back; or, where a room's name is given, there is a new one."""
-        if self.is_interrupted:
-            self.is_interrupted = False
-            self._tell(Reconnected() if room is None else Rejoined(room))
-            for identity in self._leaving:
-                self._leave_within(RETURNING, identity)
-            self._notify()
+    def set_connected(self, rejoined: str | None = None) -> None:
+        """Note that the connection is back; `rejoined` names the room if it is a new one."""
+        if self.is_reconnecting:
+            self.is_reconnecting = False
+            self._emit(
+                room_events.Reconnected() if rejoined is None else room_events.Rejoined(rejoined)
+            )
+            for identity in self._absent:
+                self._remove_after(RETURN_GRACE, identity)
+            self.changed.set()
 
-    def lose_all(self) -> None:
-        """The room is not there any more; another one may come."""
+    def set_rejoining(self) -> None:
+        """Note that the room is lost, and that a new one may come."""
+        self.set_reconnecting()
         for identity in list(self.participants):
-            self.leave(identity)
+            self.remove_participant(identity)
 
-    def end(self, reason: DisconnectReason) -> None:
-        """There will be no other room."""
-        if self.ended:
+    def disconnect(self, reason: DisconnectReason) -> None:
+        """Emit the last event and end all event streams; a second call does nothing."""
+        if self.is_disconnected:
             return
-        self.ended, self._reason = True, reason
-        for timer in self._leaving.values():
-            if timer is not None:
-                timer.cancel()
-        self._tell(Disconnected(reason))
-        for queue in self._queues:
-            queue.close()
-        self._notify()
+        self.disconnect_reason = reason
+        self._timers.cancel_all()
+        self._emit(room_events.Disconnected(reason))
+        for stream in self._streams:
+            stream.close()
+        self.changed.set()
 
-    def _stay(self, identity: str) -> None:
-        if (timer := self._leaving.pop(identity, None)) is not None:
-            timer.cancel()
+    def _mark_present(self, identity: str) -> None:
+        self._absent.discard(identity)
+        self._timers.cancel(identity)
 
-    def _leave_within(self, seconds: float, identity: str) -> None:
-        timer = asyncio.get_running_loop().call_later(seconds, self._left, identity)
-        self._leaving[identity] = timer
+    def _remove_after(self, seconds: float, identity: str) -> None:
+        def remove() -> None:
+            self._absent.discard(identity)
+            self._emit(room_events.ParticipantLeft(self.participants.pop(identity)))
+            self.changed.set()
 
-    def _left(self, identity: str) -> None:
-        del self._leaving[identity]
-        self._tell(ParticipantLeft(self.participants.pop(identity)))
-        self._notify()
+        self._timers.start(identity, seconds, remove)
 
-    def _told(
+    def _track_event(
         self,
-        kind: type[TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted],
+        kind: type[
+            room_events.TrackPublished
+            | room_events.TrackUnpublished
+            | room_events.TrackMuted
+            | room_events.TrackUnmuted
+        ],
         track: Track,
     ) -> RoomEvent:
         return kind(self.participants[track.participant], track.source, track.sid)
 
-    def _tell(self, event: RoomEvent) -> None:
-        for queue in list(self._queues):
-            if queue.has_reader:
-                queue.put(event)
-            else:
-                queue.close()
-                self._queues.remove(queue)
+    def _local_track_event(
+        self, kind: type[room_events.TrackMuted | room_events.TrackUnmuted], sid: str
+    ) -> RoomEvent:
+        return kind(self.local_participant, TrackSource.MICROPHONE, sid)
 
-    def _notify(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
-        self._changed.set()
-        self._changed = anyio.Event()
+    def _emit(self, event: RoomEvent) -> None:
+        for stream in list(self._streams):
+            if stream.has_reader:
+                stream.put(event)
+            else:
+                stream.close()
+                self._streams.remove(stream)

@@ -1,1 +1,1 @@
-"""The only imports of `livekit.rtc`."""
+"""The only imports of `livekit.rtc`, but for `AudioFrame.to_rtc`."""

@@ -11,8 +11,6 @@ settled. `settled` is done when nothing of the attempt is in the room any more.
 Without the private names (`event_router.SUPPORTED`) a cancelled connect is waited for instead.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import contextvars
@@ -27,8 +25,6 @@ from livekit import rtc
 
 from . import event_router
 from .event_router import FfiClient, FfiHandle, ffi_pb2
-
-__all__ = ["connect"]
 
 _log = logging.getLogger("beluga_livekit")
 

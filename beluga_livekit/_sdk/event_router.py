@@ -10,8 +10,6 @@ runs while the event loop is blocked, stopped or closed. `install` adds two hook
 native side instead of abandoning it, and `audio_source.py` captures through the public API.
 """
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import inspect
@@ -23,36 +21,27 @@ from collections.abc import Callable
 from typing import Any
 
 try:
+    from livekit.rtc import AudioSource
     from livekit.rtc._ffi_client import FfiClient, FfiHandle, FfiQueue
     from livekit.rtc._proto import audio_frame_pb2, ffi_pb2, room_pb2
 
     SUPPORTED = (
-        {"instance", "_instance"} <= vars(FfiClient).keys()
-        and "put" in vars(FfiQueue)
+        {"instance", "_instance", "queue", "request"} <= vars(FfiClient).keys()
+        and {"put", "subscribe", "unsubscribe"} <= vars(FfiQueue).keys()
+        and "dispose" in vars(FfiHandle)
+        and "_ffi_handle" in AudioSource.__init__.__code__.co_names
         and "filter_fn" in inspect.signature(FfiQueue.subscribe).parameters
         and "ready_for_room_event" in ffi_pb2.FfiRequest.DESCRIPTOR.fields_by_name
         and "request_async_id" in room_pb2.ConnectRequest.DESCRIPTOR.fields_by_name
         and "request_async_id" in room_pb2.DisconnectRequest.DESCRIPTOR.fields_by_name
         and "join_retries" in room_pb2.RoomOptions.DESCRIPTOR.fields_by_name
         and "request_async_id" in audio_frame_pb2.CaptureAudioFrameRequest.DESCRIPTOR.fields_by_name
-        and callable(FfiClient.request)
     )
 except (ImportError, AttributeError):
     SUPPORTED = False
     FfiClient = FfiHandle = ffi_pb2 = None  # type: ignore[assignment, misc]
 
-__all__ = [
-    "SUPPORTED",
-    "FfiClient",
-    "FfiHandle",
-    "capture_answers",
-    "event_filters",
-    "exit_hooks",
-    "ffi_pb2",
-    "install",
-    "next_request_id",
-    "request_hooks",
-]
+__all__ = ["SUPPORTED", "FfiClient", "FfiHandle", "ffi_pb2"]
 
 _log = logging.getLogger("beluga_livekit")
 

@@ -1,6 +1,4 @@
-"""The SDK's public side: join a room, publish, read a track, leave; its errors and its reasons."""
-
-from __future__ import annotations
+"""The SDK's public API: rooms, tracks, publications, participants, errors and reasons."""
 
 import asyncio
 import logging
@@ -28,46 +26,20 @@ from ..audio.format import WIRE_FRAME_MS, WIRE_RATE, Samples
 from . import event_router
 from .connect import connect
 
-__all__ = [
-    "LocalTrack",
-    "Publication",
-    "RemotePublication",
-    "Room",
-    "Track",
-    "check_options",
-    "check_room",
-    "describe",
-    "has_preconnect_audio",
-    "is_away",
-    "is_over",
-    "join",
-    "leave",
-    "local_track",
-    "may_publish",
-    "mute",
-    "new_room",
-    "num_channels_of",
-    "press",
-    "publish",
-    "read_track",
-    "reason_of",
-    "source_of",
-    "unpublish",
-    "wire_channels",
-]
-
 _log = logging.getLogger("beluga_livekit")
 
-# The longest that leaving, unpublishing and closing a track may take: each is a few
-# milliseconds, but none of them is bounded by the SDK, and unpublishing was seen to never answer.
+# Timeout for leaving a room (s). It takes some milliseconds, but the SDK does not bound it.
 LEAVE_TIMEOUT = 5.0
-PRESS_TIMEOUT = 5.0  # while it reconnects the SDK takes up to 24 s to say no
+# Timeout for sending a key (s). While the SDK reconnects, it takes up to 24 s to refuse.
+DTMF_TIMEOUT = 5.0
+# Timeout for unpublishing, and for closing the stream of a track (s). Each takes some milliseconds,
+# but the SDK does not bound them, and at times never answers an unpublish.
 CLOSE_TIMEOUT = 2.0
 
-# The SDK counts its own timeout in milliseconds, and knows no infinity (s).
+# Limit of the SDK's own connect timeout (s), which it counts in milliseconds, without infinity.
 MAX_CONNECT_TIMEOUT = 3600.0
 
-# LiveKit's AudioTrackFeature, names that the SDK does not export.
+# Values of LiveKit's AudioTrackFeature, which the SDK does not export.
 TF_STEREO = 0
 TF_PRECONNECT_BUFFER = 6
 
@@ -78,10 +50,11 @@ Publication = rtc.LocalTrackPublication
 RemotePublication = rtc.RemoteTrackPublication
 
 
-class _Scrub(logging.Filter):
-    """The SDK logs the whole token when the server refuses it, and a harmless thing as a warning.
+class _LogFilter(logging.Filter):
+    """Removes tokens from the SDK's log lines, and drops a harmless warning.
 
-    That is a track's handle, which the native side drops before Python's garbage collector does.
+    The SDK logs the whole token where the server refuses it. The warning is about a track's handle
+    that the native side drops before Python's garbage collector does.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -93,34 +66,34 @@ class _Scrub(logging.Filter):
         return True
 
 
-_scrub = _Scrub()
+_log_filter = _LogFilter()
 
 
 def new_room() -> rtc.Room:
-    """Must be called inside the event loop, as everything of the SDK."""
+    """Make a room. Like all SDK objects it needs the running event loop."""
     event_router.install()
-    logging.getLogger("livekit").addFilter(_scrub)  # the same filter is added once only
+    logging.getLogger("livekit").addFilter(_log_filter)  # adding it again has no effect
     return rtc.Room()
 
 
 def check_room(room: object) -> None:
-    """Raises `ConfigError` where this is no room."""
+    """Raise `ConfigError` if `room` is no `rtc.Room`."""
     if not isinstance(room, rtc.Room):
-        raise ConfigError(f"livekit: expected an rtc.Room, got {type(room).__name__}")
+        raise ConfigError(f"livekit: room must be an rtc.Room, got {type(room).__name__}")
 
 
-def is_over(state: Any) -> bool:
-    """Whether this state of a connection is the last one."""
+def is_disconnected(state: Any) -> bool:
+    """Return whether this state of a connection is the last one."""
     return bool(state == rtc.ConnectionState.CONN_DISCONNECTED)
 
 
-def is_away(state: Any) -> bool:
-    """Whether in this state of a connection it is being mended."""
+def is_reconnecting(state: Any) -> bool:
+    """Return whether the SDK reconnects in this state of a connection."""
     return bool(state == rtc.ConnectionState.CONN_RECONNECTING)
 
 
 def check_options(options: SessionOptions) -> None:
-    """Raises `ConfigError` where one of the SDK's own options is none."""
+    """Raise `ConfigError` if one of the SDK's own options has another type."""
     for name, kind in (
         ("rtc_config", rtc.RtcConfiguration),
         ("encryption", rtc.E2EEOptions),
@@ -135,12 +108,12 @@ def check_options(options: SessionOptions) -> None:
 async def join(
     room: rtc.Room, url: str, token: str, grants: Grants, options: SessionOptions
 ) -> None:
-    """Connects `room`; how long that may take is the caller's to say.
+    """Connect `room`, without a timeout of its own.
 
-    Audio is subscribed to track by track: the SDK's automatic subscription pulls video too.
+    Automatic subscription is off: it would include video.
 
     Raises:
-        ConnectError: It could not be joined.
+        ConnectError: The connection failed.
     """
     room_options = rtc.RoomOptions(
         auto_subscribe=False,
@@ -148,9 +121,9 @@ async def join(
         encryption=options.encryption,
         connect_timeout=min(options.connect_timeout, MAX_CONNECT_TIMEOUT),
     )
-    place = (url.rstrip("/"), grants.room, grants.identity)
+    slot = (url.rstrip("/"), grants.room, grants.identity)
     try:
-        await connect(room, url, token, room_options, place)
+        await connect(room, url, token, room_options, slot)
     except rtc.ConnectError as error:  # `from None`: its text may hold the token
         raise _connect_error(error.message.replace(token, "<token>"), display_url(url)) from None
 
@@ -160,23 +133,26 @@ def _connect_error(text: str, shown: str) -> ConnectError:
     code = int(status[1]) if status else None
     cause = " ".join(scrub(text.removeprefix("engine: signal failure: ")).split())
     if code in (401, 403):
-        return AuthenticationError(f"livekit: {shown} refused the token: {cause}")
+        return AuthenticationError(
+            f"livekit: joining {shown} failed: the server refused the token: {cause}; "
+            "check its API key and secret"
+        )
     return ConnectError(
-        f"livekit: cannot join {shown}: {cause}", retryable=code is None or code >= 500
+        f"livekit: joining {shown} failed: {cause}", retryable=code is None or code >= 500
     )
 
 
 async def leave(room: rtc.Room) -> None:
-    """Leaves within `LEAVE_TIMEOUT`."""
+    """Leave a room within `LEAVE_TIMEOUT`."""
     with anyio.move_on_after(LEAVE_TIMEOUT, shield=True):
         try:
             await room.disconnect()
-        except Exception as error:  # noqa: BLE001 - whatever it was, we are on our way out
-            _log.warning("livekit: leaving: %s", scrub(str(error)))
+        except Exception as error:  # noqa: BLE001 - the session ends, whatever the SDK raises
+            _log.warning("livekit: leaving the room failed: %s", scrub(str(error)))
 
 
 def wire_channels(num_channels: int) -> int:
-    """How many of a session's channels travel: an Opus track has one or two."""
+    """Return the number of channels of our track: an Opus track has one or two."""
     return min(num_channels, 2)
 
 
@@ -185,7 +161,7 @@ def local_track(source: rtc.AudioSource) -> rtc.LocalAudioTrack:
 
 
 def may_publish(room: rtc.Room) -> bool:
-    """Whether a microphone may be published in a room that has been joined."""
+    """Return whether the session may publish a microphone in a joined room."""
     granted = room.local_participant.permissions
     microphone = rtc.TrackSource.SOURCE_MICROPHONE
     sources = granted.can_publish_sources
@@ -195,10 +171,10 @@ def may_publish(room: rtc.Room) -> bool:
 async def publish(
     room: rtc.Room, track: rtc.LocalAudioTrack, options: SessionOptions
 ) -> rtc.LocalTrackPublication:
-    """Publishes a track; cancelled, it undoes that, in bounded time.
+    """Publish a track. When cancelled, unpublish it in bounded time.
 
     Raises:
-        ConnectError: The server refused it.
+        ConnectError: The server refused the track.
     """
     publish_options = options.publish_options
     if publish_options is None:
@@ -209,16 +185,21 @@ async def publish(
     try:
         return await asyncio.shield(publishing)
     except rtc.participant.PublishTrackError as error:
-        raise ConnectError(f"livekit: cannot publish: {scrub(error.message)}") from None
+        raise ConnectError(f"livekit: publishing failed: {scrub(error.message)}") from None
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
-            await _take_back(room, publishing)
+            await _cancel_publish(room, publishing)
         raise
 
 
-async def _take_back(room: rtc.Room, publishing: asyncio.Task[rtc.LocalTrackPublication]) -> None:
-    """The SDK goes on publishing: if nobody took its answer the track would never be freed."""
-    if room.isconnected():  # it does not answer otherwise
+async def _cancel_publish(
+    room: rtc.Room, publishing: asyncio.Task[rtc.LocalTrackPublication]
+) -> None:
+    """Wait for the SDK, which cannot cancel a publish, and unpublish.
+
+    Without its answer the track would never be freed.
+    """
+    if room.isconnected():  # otherwise it never answers
         await asyncio.wait({publishing}, timeout=CLOSE_TIMEOUT)
     publishing.cancel()
     await asyncio.wait({publishing})
@@ -227,34 +208,34 @@ async def _take_back(room: rtc.Room, publishing: asyncio.Task[rtc.LocalTrackPubl
 
 
 async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> None:
-    """Unpublishes within `CLOSE_TIMEOUT`; a room that has ended has done so already."""
+    """Unpublish a track within `CLOSE_TIMEOUT`."""
     with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
         try:
             await room.local_participant.unpublish_track(publication.sid)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the track is gone
-            _log.debug("livekit: unpublishing: %s", scrub(str(error)))
+        except Exception as error:  # noqa: BLE001 - a disconnected room has unpublished already
+            _log.debug("livekit: unpublishing failed: %s", scrub(str(error)))
 
 
 def mute(track: LocalTrack, muted: bool) -> None:
-    """Mutes a published track, or no longer."""
+    """Mute or unmute a published track."""
     (track.mute if muted else track.unmute)()
 
 
-async def press(room: rtc.Room, code: int, digit: str) -> None:
-    """Tells the room of a key of a telephone.
+async def send_dtmf(room: rtc.Room, code: int, digit: str) -> None:
+    """Send a telephone key to the room.
 
     Raises:
-        LiveKitError: The SDK did not send it, or not within `PRESS_TIMEOUT`.
+        LiveKitError: The SDK did not send it, or not within `DTMF_TIMEOUT`.
     """
-    why = f"no answer within {PRESS_TIMEOUT:g} s"
-    with anyio.move_on_after(PRESS_TIMEOUT):
+    cause = f"no answer within {DTMF_TIMEOUT:g} s"
+    with anyio.move_on_after(DTMF_TIMEOUT):
         try:
             await room.local_participant.publish_dtmf(code=code, digit=digit)
         except rtc.participant.PublishDTMFError as error:
-            why = scrub(error.message)
+            cause = scrub(error.message)
         else:
             return
-    raise LiveKitError(f"livekit: cannot send {digit!r}: {why}")
+    raise LiveKitError(f"livekit: sending the key {digit!r} failed: {cause}")
 
 
 _KINDS = {
@@ -264,10 +245,10 @@ _KINDS = {
 }
 
 
-def describe(
+def participant_of(
     participant: rtc.LocalParticipant | rtc.RemoteParticipant, *, is_self: bool = False
 ) -> Participant:
-    """Returns who that is; of a kind that is newer than we are, STANDARD."""
+    """Return the record of an SDK participant; its kind is STANDARD if unknown to us."""
     return Participant(
         participant.identity,
         participant.name,
@@ -279,7 +260,7 @@ def describe(
 
 
 def source_of(publication: rtc.RemoteTrackPublication) -> TrackSource | None:
-    """Returns what sound a publication is, or None where it is none."""
+    """Return the source of an audio publication; None for video."""
     if publication.kind != rtc.TrackKind.KIND_AUDIO:
         return None
     if publication.source == rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO:
@@ -298,9 +279,9 @@ def num_channels_of(publication: rtc.RemoteTrackPublication) -> int:
 async def read_track(
     track: Track, num_channels: int, frame_ms: int = WIRE_FRAME_MS
 ) -> AsyncGenerator[Samples]:
-    """Reads a track as wire frames: int16, shape (n,) or (n, channels).
+    """Read a track as wire frames: int16, shape (n,) or (n, channels).
 
-    The SDK never ends the stream of a track that has gone. Close this generator then.
+    Close this generator when the track is unsubscribed or gone: the SDK never ends its stream.
     """
     stream = rtc.AudioStream(
         track,
@@ -311,10 +292,10 @@ async def read_track(
     try:
         async for event in stream:
             samples = np.frombuffer(event.frame.data, np.int16)
-            channels = event.frame.num_channels  # not always as many as asked for
+            channels = event.frame.num_channels  # may differ from num_channels
             yield samples if channels == 1 else samples.reshape(-1, channels)
     finally:
-        # Cancelled midway it would leave its reader and its subscription behind.
+        # A cancelled aclose would leak the SDK's reader task and its subscription.
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             await stream.aclose()
 
@@ -326,6 +307,6 @@ _REASONS: dict[Any, DisconnectReason] = {
 }
 
 
-def reason_of(value: Any) -> DisconnectReason:
-    """Returns our name for the SDK's reason; UNKNOWN for one that is newer than we are."""
+def disconnect_reason(value: Any) -> DisconnectReason:
+    """Return the reason for the SDK's value; UNKNOWN if unknown to us."""
     return _REASONS.get(value, DisconnectReason.UNKNOWN)

@@ -1,73 +1,69 @@
-"""`PlaybackGate`: nothing is played while nobody can hear it."""
-
-from __future__ import annotations
+"""`PlaybackGate`: blocks playback until the track is connected and subscribed."""
 
 import anyio
 
 from .._logging import SessionLog
 
-__all__ = ["PlaybackGate"]
-
 
 class PlaybackGate:
-    """Is shut while the connection is away, and until somebody listens.
+    """Blocks playback while disconnected, and until a remote participant subscribes.
 
     Args:
-        subscription_timeout: How long it waits for somebody who listens, in seconds.
-        log: The session's.
+        subscription_timeout: Timeout for the first subscriber of a track (s).
+        log: The session's log.
     """
 
     def __init__(self, subscription_timeout: float, log: SessionLog) -> None:
         self._timeout = subscription_timeout
         self._log = log
-        self._connected = anyio.Event()  # replaced while the connection is away
-        self._away = anyio.Event()  # the other way round
-        self._heard = anyio.Event()
+        self._connected = anyio.Event()  # replaced when the gate pauses
+        self._paused = anyio.Event()  # replaced when it resumes
+        self._subscribed = anyio.Event()  # replaced for a new track
 
     @property
     def is_connected(self) -> bool:
         return self._connected.is_set()
 
-    def hold(self) -> None:
-        """The connection is away: what comes waits instead of being played into nothing."""
+    def pause(self) -> None:
+        """Block playback: the connection is away, and the audio would be lost."""
         if self._connected.is_set():
             self._connected = anyio.Event()
-        self._away.set()
+        self._paused.set()
 
-    def release(self) -> None:
-        """The connection is there, or back."""
-        if self._away.is_set():
-            self._away = anyio.Event()
+    def resume(self) -> None:
+        """Unblock playback: the track is published and connected."""
+        if self._paused.is_set():
+            self._paused = anyio.Event()
         self._connected.set()
 
-    def heard(self) -> None:
-        """Somebody listens: the first frame need not wait any longer."""
-        self._heard.set()
+    def subscribed(self) -> None:
+        """Note a subscriber of the track: the first frame waits no longer."""
+        self._subscribed.set()
 
-    def unheard(self) -> None:
-        """Nobody listens, as the track is new: the next frame is a first one."""
-        if self._heard.is_set():
-            self._heard = anyio.Event()
+    def unsubscribed(self) -> None:
+        """Note a track without subscribers: its first frame waits for one."""
+        if self._subscribed.is_set():
+            self._subscribed = anyio.Event()
 
     async def wait(self) -> None:
-        """Waits for the connection, and for somebody who listens."""
-        while not (self._connected.is_set() and self._heard.is_set()):
+        """Wait for the connection and for a subscriber."""
+        while not (self._connected.is_set() and self._subscribed.is_set()):
             await self._connected.wait()
-            if not self._heard.is_set():
-                await self._wait_for_listener()
+            if not self._subscribed.is_set():
+                await self._wait_for_subscriber()
 
-    async def wait_until_away(self, seconds: float) -> None:
-        """Waits until the connection is away, and has been for this long."""
+    async def wait_until_paused(self, seconds: float) -> None:
+        """Wait until the gate has been paused for this long (s)."""
         while True:
-            await self._away.wait()
+            await self._paused.wait()
             with anyio.move_on_after(seconds):
                 await self._connected.wait()
                 continue
             return
 
-    async def _wait_for_listener(self) -> None:
+    async def _wait_for_subscriber(self) -> None:
         with anyio.move_on_after(self._timeout) as scope:
-            await self._heard.wait()
+            await self._subscribed.wait()
         if scope.cancelled_caught and self._timeout > 0:
-            self._log.warning("nobody has subscribed within %g s, sending anyway", self._timeout)
-        self._heard.set()
+            self._log.warning("no participant has subscribed within %g s; playing", self._timeout)
+        self._subscribed.set()

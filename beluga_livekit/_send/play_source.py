@@ -1,6 +1,4 @@
-"""What can be played: `frames_of` a source, and the `Playout` that it became."""
-
-from __future__ import annotations
+"""Play sources: `frames_of` converts the argument of `play` to frames."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -15,15 +13,13 @@ from ..audio.format import check_channels, check_rate
 from ..audio.frame import AudioFrame
 from ..audio.framing import PcmDecoder
 
-__all__ = ["PlaySource", "frames_of"]
-
 PlaySource = (
     AudioFrame | bytes | bytearray | memoryview | Iterable[AudioFrame] | Iterable[bytes]
     | AsyncIterable[AudioFrame] | AsyncIterable[bytes]
 )  # fmt: skip
-"""What `play` takes: sound in one piece or in many, as frames or as raw PCM cut anywhere."""
+"""The argument of `play`: audio in one piece or many, as frames or as raw PCM cut anywhere."""
 
-# A source that is closed does not make us wait for longer than this, in seconds.
+# Timeout for closing a play source (s), so that a source that hangs does not block its caller.
 CLOSE_TIMEOUT = 2.0
 
 
@@ -31,59 +27,59 @@ CLOSE_TIMEOUT = 2.0
 async def frames_of(
     source: PlaySource, sample_rate: int | None, num_channels: int
 ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
-    """Gives the frames of a source, and closes the source, whatever happens.
+    """Yield the frames of a play source; close the source on exit, whatever happens.
 
     Raises:
-        ConfigError: A format out of range; bytes without a `sample_rate`, or that end within a
-            sample.
-        TypeError: Neither frames nor bytes.
+        ConfigError: A format out of range, or bytes without `sample_rate`.
+        ValueError: The bytes end within a sample.
+        TypeError: The source gives neither frames nor bytes.
     """
-    whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)
-    pieces: Any = (source,) if whole else source
+    is_whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)
+    pieces: Any = (source,) if is_whole else source
     try:
         if sample_rate is not None:
             check_rate(sample_rate)
         check_channels(num_channels)
         if isinstance(pieces, np.ndarray | str):
-            raise TypeError(_expected("got", source))
+            raise TypeError(_type_error("got", source))
         if isinstance(pieces, AsyncIterable):
             pieces = aiter(pieces)
         elif isinstance(pieces, Iterable):
-            pieces = _Steps(pieces)
+            pieces = _AsyncPieces(pieces)
         else:
-            raise TypeError(_expected("got", source))
-        async with aclosing(_frames(pieces, sample_rate, num_channels)) as frames:
+            raise TypeError(_type_error("got", source))
+        async with aclosing(_decode(pieces, sample_rate, num_channels)) as frames:
             yield frames
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             try:
-                await _close(pieces)  # where a generator makes the source iterable, the generator
+                await _close(pieces)  # the iterator, which may be another object than the source
             finally:
                 await _close(source)
 
 
-async def _frames(
+async def _decode(
     pieces: AsyncIterator[Any], sample_rate: int | None, num_channels: int
 ) -> AsyncGenerator[AudioFrame]:
-    maker: PcmDecoder | None = None
+    decoder: PcmDecoder | None = None
     async for piece in pieces:
         if isinstance(piece, AudioFrame):
             yield piece
         elif isinstance(piece, bytes | bytearray | memoryview):
-            if maker is None:
+            if decoder is None:
                 if sample_rate is None:
-                    raise ConfigError("play needs the sample_rate of what comes as bytes")
-                maker = PcmDecoder(sample_rate, num_channels)
-            if (frame := maker.push(bytes(piece))) is not None:
+                    raise ConfigError("play failed: bytes have no sample rate; pass sample_rate=")
+                decoder = PcmDecoder(sample_rate, num_channels)
+            if (frame := decoder.push(bytes(piece))) is not None:
                 yield frame
         else:
-            raise TypeError(_expected("its source gave", piece))
-    if maker is not None:
-        maker.finish()
+            raise TypeError(_type_error("its source gave", piece))
+    if decoder is not None:
+        decoder.finish()
 
 
-class _Steps(AsyncIterator[Any]):
-    """An ordinary iterator, one step at a time."""
+class _AsyncPieces(AsyncIterator[Any]):
+    """A synchronous iterator as an asynchronous one."""
 
     def __init__(self, pieces: Iterable[Any]) -> None:
         self._pieces = iter(pieces)
@@ -103,7 +99,7 @@ async def _close(source: Any) -> None:
         await closing
 
 
-def _expected(how: str, got: object) -> str:
+def _type_error(context: str, got: object) -> str:
     hint = ""
     if isinstance(got, np.ndarray | np.generic):
         hint = "; use AudioFrame.from_samples for arrays"
@@ -113,5 +109,5 @@ def _expected(how: str, got: object) -> str:
         hint = "; call it"
     return (
         "play takes an AudioFrame, bytes of PCM, or an iterable or async iterable of either, "
-        f"{how} {type(got).__name__}{hint}"
+        f"{context} {type(got).__name__}{hint}"
     )

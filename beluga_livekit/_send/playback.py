@@ -1,84 +1,144 @@
-"""Items of the send queue."""
-
-from __future__ import annotations
+"""Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`)."""
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import NamedTuple
 
 import anyio
+import attrs
 
+from .._playout import Playout
+from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
-
-__all__ = ["Playback", "QueuedFrame"]
+from .interrupt import Epoch
 
 
 class QueuedFrame(NamedTuple):
-    """A frame, and how many interrupts there had been when it was sent."""
+    """A frame of tx, and the epoch in which its send began."""
 
     frame: AudioFrame
-    interrupts: int
+    epoch: Epoch
+
+
+class PlaybackState(Enum):
+    """State of a playback."""
+
+    QUEUED = auto()  # the pump has yet to receive it from the send queue
+    PLAYING = auto()  # the pump takes its frames
+    DRAINING = auto()  # the pump has taken all frames; the paced source plays the rest
+    DONE = auto()  # it has an outcome
+
+
+@attrs.frozen
+class Outcome:
+    """How a playback ended.
+
+    Attributes:
+        played: Seconds of its source that were played; None if the session closed before its end.
+        interrupted: Whether an interrupt ended it.
+    """
+
+    played: float | None
+    interrupted: bool = False
 
 
 class Playback:
-    """A play's place in the line, its frames, and where in the sound it stands.
+    """One `play()`: its frames, its state, and its position in the audio.
+
+    Args:
+        closed_error: Makes the exception for a playback that the end of the session cuts off.
 
     Attributes:
-        frames: What the pump takes them from.
-        waiting: The scope of whoever plays.
-        playing: The scope of the pump's work on it.
-        start: Its position in the sound, once its turn has come.
-        end: The position of its end, once all of it has been taken.
-        over: Set when the pump has done with it.
+        frames: Receiving end of its frames, for the pump.
+        caller: Scope of the task that plays; cancelled when the playback ends early.
+        pumping: Scope of the pump's work on it.
+        released: Set when the pump has done with it.
+        start: Position of its first sample, once PLAYING.
+        end: Position behind its last sample, once the pump has taken all frames.
         given: Seconds that its source has given.
-        complete: Whether that is all.
-        interrupted_at: The position at which it was interrupted.
+        is_exhausted: Whether that is all.
     """
 
-    def __init__(self, why: Callable[[], Exception], interrupts: int) -> None:
-        self._why = why
-        self._interrupts = interrupts
-        self._send, self.frames = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
-        self.waiting = anyio.CancelScope()
-        self.playing = anyio.CancelScope()
+    def __init__(self, closed_error: Callable[[], Exception]) -> None:
+        self._closed_error = closed_error
+        self._send, self.frames = anyio.create_memory_object_stream[AudioFrame](0)
+        self.caller = anyio.CancelScope()
+        self.pumping = anyio.CancelScope()
+        self.released = anyio.Event()
+        self.state = PlaybackState.QUEUED
         self.start: int | None = None
         self.end: int | None = None
-        self.over = anyio.Event()
         self.given = 0.0
-        self.complete = False
-        self.interrupted_at: int | None = None
+        self.is_exhausted = False
+        self._outcome: Outcome | None = None
 
     async def send(self, frame: AudioFrame) -> None:
+        """Give a frame to the pump; return when the pump takes it."""
         self.given += frame.duration
         try:
-            await self._send.send(QueuedFrame(frame, self._interrupts))
+            await self._send.send(frame)
         except anyio.BrokenResourceError:
-            raise self._why() from None
+            raise self._closed_error() from None
 
     def finish(self) -> None:
-        """There are no more frames."""
-        self.complete = True
+        """Mark the source as exhausted."""
+        self.is_exhausted = True
         self._send.close()
 
-    def refuse(self) -> None:
-        """Takes no more frames, and ends the play unless it has given them all."""
-        self.frames.close()
-        if not self.complete:
-            self.waiting.cancel()
+    def begin(self, position: int) -> None:
+        """Enter PLAYING: the pump takes frames, of which the first is at this position."""
+        self.state, self.start = PlaybackState.PLAYING, position
+
+    def drain(self, position: int) -> None:
+        """Enter DRAINING: the pump has taken all frames, up to this position."""
+        self.end = position
+        if self.state is not PlaybackState.DONE:  # as it is if the session was left meanwhile
+            self.state = PlaybackState.DRAINING
+        self.released.set()
+
+    def complete(self, outcome: Outcome) -> None:
+        """Enter DONE; the first outcome stays."""
+        if self._outcome is None:
+            self.state, self._outcome = PlaybackState.DONE, outcome
 
     def interrupt(self, position: int) -> None:
-        """Ends the play: this far had the sound come."""
-        if self.interrupted_at is None:
-            self.interrupted_at = position
-        self.over.set()
-        self.waiting.cancel()
+        """End the playback: the audio was cut off at this position."""
+        played = 0.0
+        if self.start is not None:
+            end = position if self.end is None else min(self.end, position)
+            played = min(max(0.0, (end - self.start) / WIRE_RATE), self.given)
+        self.complete(Outcome(played, interrupted=True))
+        self.released.set()
+        self.caller.cancel()
+
+    def close_input(self) -> None:
+        """Close the frame stream. End the playback unless its source is exhausted."""
+        self.frames.close()
+        if not self.is_exhausted:
+            self.complete(Outcome(None))
+            self.caller.cancel()
 
     def close(self) -> None:
+        """Release the frame stream."""
         self._send.close()
         self.frames.close()
 
+    def result(self) -> Playout:
+        """Return the playout of a playback that is DONE, or raise `closed_error`."""
+        if self._outcome is None or (played := self._outcome.played) is None:
+            raise self._closed_error()
+        return Playout(played, self.given - played, interrupted=self._outcome.interrupted)
+
     def shift(self, after: int, samples: int) -> None:
-        """What comes after a position has moved."""
+        """Move its positions at or behind `after`: the audio there has moved."""
         if self.start is not None and self.start >= after:
             self.start += samples
         if self.end is not None and self.end >= after:
             self.end += samples
+
+    def clip(self, position: int) -> None:
+        """Limit its positions: the audio behind this position was discarded."""
+        if self.start is not None:
+            self.start = min(self.start, position)
+        if self.end is not None:
+            self.end = min(self.end, position)

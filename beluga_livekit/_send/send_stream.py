@@ -1,60 +1,108 @@
-"""What stands in line to be played: frames from `SendStream`, which is tx, and turns to play."""
-
-from __future__ import annotations
+"""`SendStream`, which is tx, and the queue between tx and the pump."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ..audio.frame import AudioFrame
-from .playback import QueuedFrame
-
-__all__ = ["SendStream"]
+from .interrupt import Epoch
+from .playback import Playback, QueuedFrame
 
 
 class SendStream(MemoryObjectSendStream[AudioFrame]):
-    """tx: anyio's memory object stream, which refuses what is no frame and tells why it ended.
+    """tx: a memory object stream that checks its frames and raises why the session ended.
 
     Args:
-        state: Of the stream whose end this is.
-        why: Returns what a send to an ended session raises.
-        interrupts: Returns how many there have been: a send that began before the last one, and
-            comes to its place in the line after it, brings a frame that is not to be played.
+        state: State of the queue's memory object stream.
+        closed_error: Makes the exception for a send to an ended session.
+        epoch: Returns the current epoch. A frame belongs to the epoch in which its send began,
+            also if it reaches the queue later.
     """
 
     def __init__(
-        self, state: Any, why: Callable[[], Exception], interrupts: Callable[[], int]
+        self, state: Any, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]
     ) -> None:
         super().__init__(state)
-        self._why = why
-        self._interrupts = interrupts
+        self._closed_error = closed_error
+        self._epoch = epoch
 
     def send_nowait(self, item: AudioFrame | QueuedFrame) -> None:
-        sent: Any = item if isinstance(item, QueuedFrame) else self._checked(item)
+        # anyio's `send` calls this with the item that it was given.
+        queued: Any = item if isinstance(item, QueuedFrame) else self._queued(item)
         try:
-            super().send_nowait(sent)
+            super().send_nowait(queued)
         except anyio.BrokenResourceError:
-            raise self._why() from None
+            raise self._closed_error() from None
 
     async def send(self, item: AudioFrame) -> None:
-        sent: Any = self._checked(item)
+        queued: Any = self._queued(item)
         try:
-            await super().send(sent)
+            await super().send(queued)
         except anyio.BrokenResourceError:
-            raise self._why() from None
+            raise self._closed_error() from None
 
     def clone(self) -> Self:
         if self._closed:
             raise anyio.ClosedResourceError
-        return type(self)(self._state, self._why, self._interrupts)
+        return type(self)(self._state, self._closed_error, self._epoch)
 
-    def _checked(self, item: AudioFrame) -> QueuedFrame:
+    def _queued(self, item: AudioFrame) -> QueuedFrame:
         if not isinstance(item, AudioFrame):
-            raise TypeError(
-                "tx takes beluga_livekit.AudioFrame, got "
-                f"{type(item).__module__}.{type(item).__qualname__}; "
-                "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
-            )
-        return QueuedFrame(item, self._interrupts())
+            module, name = type(item).__module__, type(item).__qualname__
+            remedy = "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
+            if module.startswith("livekit.rtc") and name == "AudioFrame":
+                remedy = "convert it: AudioFrame.from_rtc(frame)"
+            raise TypeError(f"tx takes beluga_livekit.AudioFrame, got {module}.{name}; {remedy}")
+        return QueuedFrame(item, self._epoch())
+
+
+class SendQueue:
+    """The queue of tx frames and playbacks, in FIFO order.
+
+    The queue holds no items: a send or `enqueue` returns when the pump receives its item. It ends
+    when tx and its clones are closed; playbacks never keep it open.
+
+    Attributes:
+        tx: Sending end for frames.
+        items: Receiving end for the pump.
+    """
+
+    def __init__(self, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]) -> None:
+        self._closed_error = closed_error
+        end, self.items = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
+        self._state = end._state  # noqa: SLF001 - the only way to make a subclass's end
+        self.tx = SendStream(self._state, closed_error, epoch)
+        end.close()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether tx and its clones are closed."""
+        return self.items.statistics().open_send_streams == 0
+
+    async def enqueue(self, playback: Playback) -> None:
+        """Queue a playback; return when the pump receives it.
+
+        Raises:
+            anyio.ClosedResourceError: Tx is closed.
+            Exception: `closed_error`; the queue is closed.
+        """
+        if self.is_ended:
+            raise anyio.ClosedResourceError("livekit: tx is closed")
+        with MemoryObjectSendStream[QueuedFrame | Playback](self._state) as end:
+            try:
+                await end.send(playback)
+            except anyio.BrokenResourceError:
+                raise self._closed_error() from None
+
+    def discard(self) -> None:
+        """Drop the items of the tasks that wait; their sends return."""
+        with suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
+            while True:
+                self.items.receive_nowait()
+
+    def close(self) -> None:
+        """Accept no more items; sends raise `closed_error`."""
+        self.items.close()

@@ -1,6 +1,4 @@
-"""`ChannelMixer`: from any number of channels to any other."""
-
-from __future__ import annotations
+"""`ChannelMixer`: downmix, upmix, channel selection and gains."""
 
 from typing import Any
 
@@ -9,22 +7,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from .format import Samples, check_channels, check_samples
 
-__all__ = ["ChannelMixer"]
-
 
 class ChannelMixer:
-    """Mixes channels, sample by sample: nothing is held back and nothing is remembered.
+    """Mixes channels, sample by sample; has no delay and no state.
 
-    Without more said, fewer channels are averages of the input's (no sum can clip) and more
-    channels are copies: output `i` hears the inputs `i`, `i + out_channels`, ... or, where there
-    are fewer inputs, input `i % in_channels`.
+    By default a downmix averages (no sum can clip) and an upmix copies: output `i` is the average
+    of the inputs `i`, `i + out_channels`, ... or, where there are fewer inputs, a copy of input
+    `i % in_channels`.
 
     Args:
         in_channels: 1 to 8.
         out_channels: 1 to 8.
-        select: Take this one input channel for every output, as for the two sides of a
-            telephone recording.
-        matrix: Gains of your own, shape (in_channels, out_channels); sums are clipped.
+        select: Copy this input channel to every output, as for one side of a two-channel telephone
+            recording.
+        matrix: Gains, shape (in_channels, out_channels); sums are clipped.
 
     Raises:
         ConfigError: A number of channels out of range.
@@ -57,11 +53,11 @@ class ChannelMixer:
             if not np.isfinite(self._gains).all():
                 raise ValueError("the matrix holds NaN or infinity")
         elif out_channels < in_channels and (in_channels, out_channels) != (2, 1):
-            heard_by = np.arange(in_channels)[:, None] % out_channels == np.arange(out_channels)
-            self._gains = heard_by / heard_by.sum(axis=0)
+            routes = np.arange(in_channels)[:, None] % out_channels == np.arange(out_channels)
+            self._gains = routes / routes.sum(axis=0)
 
     def push(self, samples: Samples) -> Samples:
-        """Returns `samples` mixed: as many instants as came in.
+        """Mix samples; return as many per channel as came in.
 
         Args:
             samples: int16, shape (n,) when mono, (n, in_channels) otherwise.
@@ -72,12 +68,12 @@ class ChannelMixer:
         """
         check_samples(samples, self.in_channels)
         if self._gains is not None:
-            return self._weigh(samples, self._gains)
+            return self._apply(samples, self._gains)
         if self.in_channels == self.out_channels:
             return samples
         if self.out_channels == 1:
-            # The mean of two, rounded down, without a wider type: what both have in common plus
-            # half of where they differ (3 us for 20 ms at 48 kHz, 13 us through int32).
+            # The mean of two, rounded down, without a wider type: their common bits plus half of
+            # the differing ones (3 us for 20 ms at 48 kHz, 13 us through int32).
             left, right = samples[:, 0], samples[:, 1]
             mean: Samples = (left ^ right) >> 1
             mean += left & right
@@ -89,13 +85,13 @@ class ChannelMixer:
         return out
 
     def flush(self) -> Samples:
-        """Returns no samples: a mixer holds nothing back."""
+        """Return no samples: a mixer has no delay."""
         return np.empty(0 if self.out_channels == 1 else (0, self.out_channels), np.int16)
 
     def reset(self) -> None:
-        """Does nothing: a mixer remembers nothing."""
+        """Do nothing: a mixer has no state."""
 
-    def _weigh(self, samples: Samples, gains: NDArray[Any]) -> Samples:
+    def _apply(self, samples: Samples, gains: NDArray[Any]) -> Samples:
         mixed = np.rint(samples.reshape(-1, self.in_channels) @ gains)
         out: Samples = np.clip(mixed, -32768, 32767).astype(np.int16)
         return out[:, 0] if self.out_channels == 1 else out

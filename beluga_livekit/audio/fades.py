@@ -1,16 +1,12 @@
 """Crossfades and fade-outs of int16 samples."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .format import BLOCK, Samples
 
-__all__ = ["crossfade", "fade_out"]
-
 
 def crossfade(old: Samples, new: Samples) -> Samples:
-    """Returns sound that begins as `old` does and ends as `new` does, with no step between."""
+    """Return samples that begin as `old` and end as `new`, without a click."""
     ramp = np.arange(1, len(new) + 1, dtype=np.float32) / (len(new) + 1)
     if new.ndim > 1:
         ramp = ramp[:, None]
@@ -18,17 +14,17 @@ def crossfade(old: Samples, new: Samples) -> Samples:
     return mixed
 
 
-def fade_out(sound: Samples, start: int, end: int, fade: int) -> Samples:
-    """Returns `sound` with what is between two places in it faded out and cut, in whole steps.
+def fade_out(samples: Samples, start: int, end: int, fade: int) -> Samples:
+    """Return `samples` without `start:end`, of which a fade-out remains; in whole blocks.
 
-    Where there are fewer than `fade` samples to be faded, what comes before is mirrored: a fade
-    goes on though there is no sound for it.
+    Where `start:end` is shorter than `fade` samples, the fade-out continues with the preceding
+    audio, mirrored. Silence after it pads the result to whole blocks.
     """
-    rest = sound[start : min(end, start + fade)]
-    turn = start + len(rest)
-    tail = np.concatenate([rest, sound[turn - (fade - len(rest)) : turn][::-1]])
+    rest = samples[start : min(end, start + fade)]
+    mirror = start + len(rest)
+    tail = np.concatenate([rest, samples[mirror - (fade - len(rest)) : mirror][::-1]])
     ramp = np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    tail = np.rint(tail * (ramp if sound.ndim == 1 else ramp[:, None])).astype(np.int16)
-    gap = np.zeros((-(start + fade + len(sound) - end) % BLOCK, *sound.shape[1:]), np.int16)
-    faded: Samples = np.concatenate([sound[:start], tail, gap, sound[end:]])
+    tail = np.rint(tail * (ramp if samples.ndim == 1 else ramp[:, None])).astype(np.int16)
+    gap = np.zeros((-(start + fade + len(samples) - end) % BLOCK, *samples.shape[1:]), np.int16)
+    faded: Samples = np.concatenate([samples[:start], tail, gap, samples[end:]])
     return faded

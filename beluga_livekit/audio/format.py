@@ -1,6 +1,4 @@
-"""Sample formats: the room's, the limits of a user's, and the checks of both."""
-
-from __future__ import annotations
+"""Sample formats: that of the wire, the limits of a user's, and checks of both."""
 
 from typing import Any, TypeGuard
 
@@ -9,50 +7,35 @@ from numpy.typing import NDArray
 
 from .._errors import ConfigError
 
-__all__ = [
-    "BLOCK",
-    "MAX_CHANNELS",
-    "WIRE_FRAME",
-    "WIRE_FRAME_MS",
-    "WIRE_RATE",
-    "Samples",
-    "check_channels",
-    "check_rate",
-    "check_samples",
-    "is_number",
-    "is_whole",
-    "to_int16",
-]
-
-# What speech and music come in. Outside it the SDK's native code aborts the process for some
-# rates (0 and 50 were seen to), so nothing else gets past this check.
+# Limits of a sample rate (Hz): those of speech and music. Outside them the SDK's native code aborts
+# the process for some rates (seen with 0 and 50).
 MIN_RATE, MAX_RATE = 8_000, 192_000
 MAX_CHANNELS = 8
 
-
-# What travels: the SDK's native rate, so that nothing but our stages resamples. 20 ms frames cost
-# half the CPU of its default of 10 ms (7-10 against 11-18 ms per second of a stream).
+# Wire format: tracks are read and written at the SDK's native rate (Hz), so that only our stages
+# resample. 20 ms frames cost half the CPU of the SDK's default of 10 ms (7-10 against 11-18 ms per
+# second of a stream).
 WIRE_RATE = 48_000
 WIRE_FRAME_MS = 20
 WIRE_FRAME = WIRE_RATE * WIRE_FRAME_MS // 1000
 BLOCK = WIRE_RATE // 100
-"""Samples per channel in 10 ms: what the SDK's audio sources play at a time."""
+"""Samples per channel in 10 ms, which the SDK's audio sources play at each clock tick."""
 
 Samples = NDArray[np.int16]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether this is an int; True and False, though they are ints, are not meant."""
+    """Return whether `value` is an int and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether this is an int or a float."""
+    """Return whether `value` is an int or a float, and not a bool."""
     return is_whole(value) or isinstance(value, float)
 
 
 def check_rate(value: object, name: str = "sample_rate") -> int:
-    """Returns `value` if it is a sample rate in Hz, or raises `ConfigError`."""
+    """Return `value` if it is a sample rate (Hz), or raise `ConfigError`."""
     if not is_whole(value):
         raise ConfigError(f"{name} must be a whole number of Hz, got {value!r}")
     if not MIN_RATE <= value <= MAX_RATE:
@@ -61,14 +44,14 @@ def check_rate(value: object, name: str = "sample_rate") -> int:
 
 
 def check_channels(value: object, name: str = "num_channels") -> int:
-    """Returns `value` if it is a number of channels, or raises `ConfigError`."""
+    """Return `value` if it is a number of channels, or raise `ConfigError`."""
     if not is_whole(value) or not 1 <= value <= MAX_CHANNELS:
         raise ConfigError(f"{name} must be a whole number from 1 to {MAX_CHANNELS}, got {value!r}")
     return value
 
 
 def to_int16(array: NDArray[Any]) -> Samples:
-    """Returns int16 as it is, and float in [-1, 1] scaled by 32768, rounded and clipped.
+    """Return int16 unchanged, and float in [-1, 1] scaled by 32768, rounded and clipped.
 
     Raises:
         ValueError: The array holds NaN or infinity.
@@ -84,7 +67,7 @@ def to_int16(array: NDArray[Any]) -> Samples:
 
 
 def check_samples(samples: object, num_channels: int) -> None:
-    """Raises where `samples` are not what a stage takes.
+    """Raise if a stage cannot process `samples`.
 
     Raises:
         TypeError: Not an int16 array.
@@ -95,5 +78,5 @@ def check_samples(samples: object, num_channels: int) -> None:
         raise TypeError(f"expected an int16 array, got {got}")
     fits = samples.ndim == 1 if num_channels == 1 else samples.shape[1:] == (num_channels,)
     if not fits:
-        wanted = "(n,)" if num_channels == 1 else f"(n, {num_channels})"
-        raise ValueError(f"expected samples of shape {wanted}, got {samples.shape}")
+        expected = "(n,)" if num_channels == 1 else f"(n, {num_channels})"
+        raise ValueError(f"expected samples of shape {expected}, got {samples.shape}")

@@ -1,9 +1,9 @@
-"""`AudioFrame`: a stretch of PCM sound, the one thing that travels through the streams."""
+"""`AudioFrame`: PCM audio and its format, the item of all streams."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import attrs
 import numpy as np
@@ -12,7 +12,19 @@ from numpy.typing import NDArray
 from .._errors import ConfigError
 from .format import MAX_CHANNELS, check_channels, check_rate, to_int16
 
-__all__ = ["AudioFrame"]
+if TYPE_CHECKING:
+    from livekit import rtc  # noqa: TID251 - see to_rtc
+
+
+class _RtcFrame(Protocol):
+    """The part of `rtc.AudioFrame` that `from_rtc` reads."""
+
+    @property
+    def data(self) -> memoryview: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def num_channels(self) -> int: ...
 
 
 def _to_bytes(data: object) -> bytes:
@@ -24,17 +36,17 @@ def _to_bytes(data: object) -> bytes:
 
 @attrs.frozen(repr=False)
 class AudioFrame:
-    """A stretch of sound: interleaved little-endian int16 samples and their format.
+    """Immutable PCM audio: interleaved little-endian int16 samples and their format.
 
     Args:
-        data: The samples, 2 bytes each, the channels of one instant side by side.
-        sample_rate: Samples per second and channel, 8000 to 192000.
+        data: The samples, 2 bytes each.
+        sample_rate: Samples per second and channel (Hz), 8000 to 192000.
         num_channels: 1 to 8.
-        participant: The identity of who is heard; None for a mix of several and for silence that
-            fills a gap.
-        track_sid: The track it came from.
-        timestamp: When it was taken from the SDK, in seconds of `time.monotonic()`.
-        lost: Seconds of sound missing right before this frame, because nobody read them in time.
+        participant: Identity of the participant who talks. None for a mix of several participants,
+            for silence that fills a gap, and for frames of your own.
+        track_sid: SID of the track that the frame came from, under the same conditions.
+        timestamp: `time.monotonic()` (s) when the frame came from the SDK.
+        lost: Duration of the audio missing before this frame (s), because it was not read in time.
 
     Raises:
         ConfigError: A format out of range, or data that is not a whole number of samples.
@@ -61,12 +73,12 @@ class AudioFrame:
 
     @classmethod
     def from_samples(cls, samples: NDArray[Any], sample_rate: int, **fields: Any) -> Self:
-        """Makes a frame of an array.
+        """Make a frame of an array.
 
         Args:
             samples: int16, or floating point in [-1, 1] (clipped); shape (n,) for mono,
-                (n, channels) otherwise, as soundfile has it.
-            sample_rate: In Hz.
+                (n, channels) otherwise, as in soundfile.
+            sample_rate: Sample rate (Hz).
             **fields: `participant`, `track_sid`, `timestamp`, `lost`.
 
         Raises:
@@ -85,7 +97,7 @@ class AudioFrame:
 
     @classmethod
     def concatenate(cls, frames: Iterable[AudioFrame]) -> Self:
-        """Joins frames of one format; keeps the participant and track they have in common.
+        """Join frames of one format; keep the participant and track that they have in common.
 
         Raises:
             ValueError: No frames, or frames of different formats.
@@ -106,6 +118,26 @@ class AudioFrame:
             lost=sum(f.lost for f in frames),
         )
 
+    @classmethod
+    def from_rtc(cls, frame: _RtcFrame) -> Self:
+        """Make a frame of an SDK frame, as `rtc.AudioStream` or a LiveKit Agents plugin gives it.
+
+        Args:
+            frame: An `rtc.AudioFrame`, or an object with its `data`, `sample_rate` and
+                `num_channels`.
+
+        Raises:
+            ConfigError: A format out of range.
+        """
+        return cls(bytes(frame.data), frame.sample_rate, frame.num_channels)
+
+    def to_rtc(self) -> rtc.AudioFrame:
+        """Make an `rtc.AudioFrame`, which has the samples and their format only."""
+        from livekit import rtc  # noqa: PLC0415, TID251 - the rest of this package needs no SDK
+
+        count = self.samples_per_channel
+        return rtc.AudioFrame(self.data, self.sample_rate, self.num_channels, count)
+
     @property
     def samples(self) -> NDArray[np.int16]:
         """The samples as a read-only view: shape (n,) when mono, (n, channels) otherwise."""
@@ -113,7 +145,7 @@ class AudioFrame:
         return samples if self.num_channels == 1 else samples.reshape(-1, self.num_channels)
 
     def to_float(self) -> NDArray[np.float32]:
-        """Returns the samples as float32 in [-1, 1), in the shape of `samples`."""
+        """Return the samples as float32 in [-1, 1), in the shape of `samples`."""
         return self.samples * np.float32(1 / 32768)
 
     @property
@@ -122,14 +154,14 @@ class AudioFrame:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Duration (s)."""
         return self.samples_per_channel / self.sample_rate
 
     def __repr__(self) -> str:
         # Short on purpose: anyio prints whole buffers of these.
-        who = f" from {self.participant!r}" if self.participant is not None else ""
+        origin = f" from {self.participant!r}" if self.participant is not None else ""
         lost = f", {self.lost:.3f} s lost before" if self.lost else ""
         return (
             f"<AudioFrame {self.duration * 1000:.4g} ms, "
-            f"{self.sample_rate} Hz x {self.num_channels}{who}{lost}>"
+            f"{self.sample_rate} Hz x {self.num_channels}{origin}{lost}>"
         )

@@ -1,21 +1,19 @@
-"""Framing: `Framer` cuts samples to frames of one size, `PcmDecoder` makes frames of raw bytes."""
-
-from __future__ import annotations
+"""`Framer` cuts samples into frames of one size; `PcmDecoder` makes frames of raw bytes."""
 
 import numpy as np
 
-from .._errors import ConfigError
 from .format import Samples, check_channels, check_rate
 from .frame import AudioFrame
 
-__all__ = ["Framer", "PcmDecoder"]
-
 
 class Framer:
-    """Cuts a stream of samples into frames of one size and holds what is left.
+    """Cuts a stream of samples into frames of one size, and holds the rest.
 
     Args:
         frame_size: Samples per channel in a frame.
+
+    Attributes:
+        held: Samples per channel that are held.
     """
 
     def __init__(self, frame_size: int) -> None:
@@ -24,7 +22,7 @@ class Framer:
         self.held = 0
 
     def push(self, samples: Samples) -> list[Samples]:
-        """Returns the whole frames that there are now."""
+        """Add samples and return the frames that are complete."""
         if not self.held and len(samples) == self.frame_size:
             return [samples]
         self._held.append(samples)
@@ -38,23 +36,23 @@ class Framer:
         return [joined[at : at + self.frame_size] for at in range(0, whole, self.frame_size)]
 
     def take(self, multiple: int = 1) -> Samples:
-        """Returns what is held, followed by silence up to a multiple of so many samples."""
+        """Remove and return the held samples, padded with silence to a multiple of a length."""
         held = np.concatenate(self._held)
         self.drop()
         missing = -len(held) % multiple
         return np.concatenate([held, np.zeros((missing, *held.shape[1:]), np.int16)])
 
     def drop(self) -> None:
-        """Forgets what is held."""
+        """Remove the held samples."""
         self._held, self.held = [], 0
 
 
 class PcmDecoder:
-    """Makes frames of raw PCM that comes cut anywhere: half a sample waits for its other half.
+    """Makes frames of raw PCM in chunks of any size; keeps an incomplete sample for the next one.
 
     Args:
-        sample_rate: Of the bytes, in Hz.
-        num_channels: Of the bytes: interleaved little-endian int16.
+        sample_rate: Sample rate of the bytes (Hz).
+        num_channels: Channels of the bytes, which are interleaved little-endian int16.
 
     Raises:
         ConfigError: A format out of range.
@@ -66,14 +64,21 @@ class PcmDecoder:
         self._rest = b""
 
     def push(self, data: bytes) -> AudioFrame | None:
-        """Returns what is whole by now, if anything is."""
+        """Add bytes and return the complete samples, or None."""
         data = self._rest + data
         whole = len(data) - len(data) % (2 * self._num_channels)
         self._rest = data[whole:]
         return AudioFrame(data[:whole], self._sample_rate, self._num_channels) if whole else None
 
     def finish(self) -> None:
-        """Raises `ConfigError` where the last sample was cut short."""
+        """Check that the last sample is complete.
+
+        Raises:
+            ValueError: The last sample is incomplete.
+        """
         if self._rest:
             size, left = 2 * self._num_channels, len(self._rest)
-            raise ConfigError(f"the PCM ended within a sample: {left} of {size} bytes")
+            raise ValueError(
+                f"PCM decoding failed: the data ended within a sample: {left} of {size} bytes; "
+                "check num_channels, and send whole samples"
+            )

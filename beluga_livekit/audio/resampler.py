@@ -1,8 +1,8 @@
-"""`Resampler`: from one sample rate to another, with 2.5 ms of delay and nothing held back.
+"""`Resampler`: converts one sample rate to another, with 2.5 ms of delay and no buffering.
 
 A polyphase filter: a windowed sinc of linear phase, whose `T` taps (twice the delay) weigh the
 newest `T` input samples for each output sample. With the rates reduced to `L / M`, output `n`
-stands at input `n * M / L`, and its weights depend on `n * M % L` alone.
+is at input `n * M / L`, and its weights depend on `n * M % L` alone.
 
 Many outputs are computed at once, as one matrix product. `B` neighbouring outputs share one
 window of inputs, and the matrix of a block holds the weights of each of its `B` outputs at the
@@ -27,41 +27,40 @@ from numpy.typing import NDArray
 from .._errors import ConfigError
 from .format import Samples, check_channels, check_samples, is_whole
 
-__all__ = ["Resampler"]
-
 Floats = NDArray[np.float64]
 
-# Half the length of the filter. 2.5 ms give a transition band of 1 kHz (flat to 7 kHz of the 8 kHz
-# that 16 kHz sound has); below 12.8 kHz the filter gets longer as the band gets narrower: 4 ms
-# for 8 kHz.
+# Half the length of the filter (s, and input or output samples). 2.5 ms give a transition band of
+# 1 kHz (flat to 7 of the 8 kHz that a rate of 16 kHz has). Below 12.8 kHz the filter gets longer as
+# the band gets narrower: 4 ms for 8 kHz.
 DELAY = 0.0025
 DELAY_SAMPLES = 32
-# Kaiser's formulas: the window for this much attenuation, and how wide its transition then is.
+# Kaiser's formulas: attenuation (dB), the window for it, and the width of its transition.
 ATTENUATION = 80.0
 BETA = 0.1102 * (ATTENUATION - 8.7)
 TRANSITION = (ATTENUATION - 7.95) / 14.36
 # Weights are multiples of 2**-30: 15 bits of sample, 30 of weight and 2 for the sum of the
 # weights' magnitudes are 47 of the 53 bits that float64 has.
 WEIGHT_SCALE = 2.0**30
-# Outputs in a block: with fewer the matrix product is too small to be fast, with more it spends
+# Outputs in a block. With fewer the matrix product is too small to be fast; with more it spends
 # its time on zeros.
 BLOCK = 16
-# Above this many multiply-adds, OpenBLAS starts threads, which cost more than they bring.
+# Limit of multiply-adds in one step. Above it OpenBLAS starts threads, which cost more than they
+# save.
 STEP = 260_000
-# Rates such as 48000 -> 44101, which have nothing in common, would need more weights than these.
-# Their outputs are made one by one instead, each between its neighbours of this many phases: the
-# error of that is at -106 dB, and it takes 1 ms for each 20 ms instead of 20 us.
+# Limit of weights in a table. Rates without a common divisor, such as 48000 -> 44101, would need
+# more. Their outputs are computed one by one instead, each interpolated between two of PHASES
+# phases: the error is at -106 dB, and 20 ms take 1 ms instead of 20 us.
 MAX_WEIGHTS = 1_000_000
 PHASES = 512
 
 
 def _half_length(in_rate: int, out_rate: int) -> float:
-    """In seconds."""
+    """Return half the length of the filter (s)."""
     return max(DELAY, DELAY_SAMPLES / min(in_rate, out_rate))
 
 
 def _weights(in_rate: int, out_rate: int, phases: Floats, length: int) -> Floats:
-    """Returns one row of `length` taps, oldest input first, for each phase (0 to 1)."""
+    """Return one row of `length` taps, oldest input first, for each phase (0 to 1)."""
     half = _half_length(in_rate, out_rate)
     age = phases[:, None] + np.arange(length)[::-1]
     time = age / in_rate - half
@@ -77,7 +76,7 @@ def _weights(in_rate: int, out_rate: int, phases: Floats, length: int) -> Floats
 
 @attrs.frozen(eq=False)
 class _Plan:
-    """What two rates have in common; shared by all resamplers between them."""
+    """The tables of two rates, shared by all resamplers between them."""
 
     in_rate: int
     out_rate: int
@@ -88,9 +87,9 @@ class _Plan:
     blocks: int  # S: blocks in a cycle
     cycle: int  # inputs in a cycle of blocks
     stride: int  # inputs from one block to the next
-    width: int  # W: inputs that a block sees
-    matrices: Floats | None  # (S, W, B); None where there would be too many weights, then
-    phases: Floats | None  # the rows of PHASES + 1 phases, from 0 to 1
+    width: int  # W: inputs in the window of a block
+    matrices: Floats | None  # (S, W, B); None above MAX_WEIGHTS
+    phases: Floats | None  # the rows of PHASES + 1 phases, from 0 to 1; None up to MAX_WEIGHTS
 
     @classmethod
     @functools.lru_cache(maxsize=64)
@@ -129,17 +128,17 @@ class _Plan:
 class Resampler:
     """Changes the sample rate of a stream of int16 samples.
 
-    Whatever comes in goes out at once: 20 ms in, 20 ms out, from the first push. The sound itself
-    is late by `delay`, always: 2.5 ms, up to 4 ms where one of the rates is below 12.8 kHz, none
-    where both are the same.
+    Every push returns as much as it adds: 20 ms in, 20 ms out, from the first one. The audio is
+    late by a constant `delay`: 2.5 ms, up to 4 ms where one of the rates is below 12.8 kHz, none
+    where both are equal.
 
     Args:
-        in_rate: In Hz.
-        out_rate: In Hz.
+        in_rate: Input sample rate (Hz).
+        out_rate: Output sample rate (Hz).
         num_channels: 1 to 8.
 
     Attributes:
-        delay: In seconds.
+        delay: Delay (s).
 
     Raises:
         ConfigError: A rate that is no positive whole number, or a number of channels out of range.
@@ -156,8 +155,8 @@ class Resampler:
         if in_rate == out_rate:
             return
         self._plan = plan = _Plan.of(in_rate, out_rate)
-        # The inputs, one row a channel. Column 0 is the oldest that the first output sees; what
-        # stands beyond the newest meets only weights of zero, but has to be finite.
+        # The inputs, one row a channel. Column 0 is the oldest in the first output's window.
+        # Columns beyond the newest are multiplied by zero, but have to be finite.
         if plan.phases is None:
             per_cycle = plan.width * plan.block * plan.blocks * num_channels
             self._piece = max(1, STEP // per_cycle) * plan.cycle
@@ -171,20 +170,20 @@ class Resampler:
 
     @property
     def delay_samples(self) -> float:
-        """The delay in output samples."""
+        """Delay (output samples)."""
         return self.delay * self.out_rate
 
     def reset(self) -> None:
-        """Forgets what was pushed: the next sound begins in silence."""
+        """Discard what was pushed: the next push follows silence."""
         self._total_in = self._total_out = 0
         if self.in_rate != self.out_rate:
             self._inputs[:, : self._plan.taps - 1] = 0.0
             self._filled = self._plan.taps - 1
-            self._emitted = 0  # outputs of the cycle at column 0 that have left already
-            self._phase = 0  # where the first output stands, in 1 / L inputs; 0 for a cycle's
+            self._emitted = 0  # outputs of the cycle at column 0 that were returned already
+            self._phase = 0  # of the first output, in 1 / L inputs; 0 for a cycle's
 
     def push(self, samples: Samples) -> Samples:
-        """Returns as much sound as comes in.
+        """Resample samples; return the same duration.
 
         Args:
             samples: int16, shape (n,) when mono, (n, num_channels) otherwise.
@@ -202,9 +201,9 @@ class Resampler:
         return np.concatenate([self._push(samples[at : at + self._piece]) for at in starts])
 
     def flush(self) -> Samples:
-        """Ends the sound and resets: in all, round(inputs * out_rate / in_rate) samples came out.
+        """Return the samples due, so that round(inputs * out_rate / in_rate) came out; reset.
 
-        The last `delay` seconds are inside the filter then and are let go. To hear them, push
+        The last `delay` seconds, which are inside the filter, are discarded. To get them, push
         `delay` of silence first.
         """
         if self.in_rate == self.out_rate:
@@ -234,7 +233,7 @@ class Resampler:
         return out
 
     def _outputs(self, start: int, stop: int) -> Samples:
-        """Returns the outputs `start` to `stop` of the cycle at column 0, shape (n, channels)."""
+        """Return the outputs `start` to `stop` of the cycle at column 0, shape (n, channels)."""
         plan, channels = self._plan, self.num_channels
         if stop <= start:
             return np.empty((0, channels), np.int16)
@@ -252,7 +251,7 @@ class Resampler:
         return ordered.reshape(cycles * per_cycle, channels)[start:stop]
 
     def _view(self, cycles: int) -> tuple[Floats, Floats, Floats]:
-        """Returns the windows of so many cycles, and room for them and for their product.
+        """Return the windows of some cycles, and buffers for them and for their product.
 
         A plain `np.ndarray` over the buffer: `sliding_window_view` takes 19 us.
         """
@@ -263,7 +262,7 @@ class Resampler:
         return windows, np.empty(shape), np.empty((*shape[:3], plan.block))
 
     def _one_by_one(self, count: int) -> Floats:
-        """Returns the next outputs, shape (channels, n), each between those of two phases."""
+        """Return the next outputs, shape (channels, n), each interpolated between two phases."""
         plan = self._plan
         assert plan.phases is not None  # noqa: S101 - for the type checker
         at = self._phase + np.arange(count, dtype=np.int64) * plan.in_cycle
@@ -279,7 +278,7 @@ class Resampler:
 
 
 def _to_int16(values: Floats) -> Samples:
-    """Rounds and clips, in place where it can: np.clip and np.round take twice as long."""
+    """Round and clip, in place where possible: np.clip and np.round take twice as long."""
     np.rint(values, out=values)
     np.maximum(values, -32768.0, out=values)
     np.minimum(values, 32767.0, out=values)

@@ -1,13 +1,12 @@
-"""The code in README.md and examples/ runs."""
+"""The snippets of the README and of docs/, and the examples, run as shown.
+
+The nox session `types` checks their types.
+"""
 
 from __future__ import annotations
 
-import re
 import runpy
-from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -15,91 +14,82 @@ from support.audio import measure, receive_until_silent, samples_of, tone
 from support.livekit_server import Server
 from support.marks import measures_network_audio
 from support.raw_participant import join_raw
+from support.snippets import PAGES, ROOT, SNIPPETS, Main, Snippet
 from support.tokens import TokenFactory
 from support.waiting import DEADLINE, wait_for
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
+ROOM = "voice-room"  # the room of all snippets
+
+ALONE = [each for each in SNIPPETS if not (each.takes_room or each.reads_environment)]
+IN_A_ROOM = [each for each in SNIPPETS if each.takes_room]
+ECHOES: list[Snippet | str] = [each for each in SNIPPETS if each.reads_environment]
+ECHOES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "examples").glob("*.py"))]
 
 
-README = (ROOT / "README.md").read_text()
+def test_every_snippet_is_run() -> None:
+    """Contract: no Python block of a page is left out."""
+    blocks = sum(page.read_text().count("```py") for page in PAGES)
+    echoes = sum(isinstance(each, Snippet) for each in ECHOES)
+    assert len(SNIPPETS) == blocks == len(ALONE) + len(IN_A_ROOM) + echoes
 
 
-SNIPPETS = [
-    (section.splitlines()[0] + " " * number, code)  # A section may have several.
-    for section in re.split(r"^## ", README, flags=re.M)[1:]
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", section, re.M | re.S))
-]
-
-
-Main = Callable[..., Coroutine[Any, Any, None]]
-
-
-def main_of(snippet: str) -> Main:
-    namespace: dict[str, Any] = {}
-    exec(compile(snippet, "README.md", "exec"), namespace)
-    main: Main = next(value for name, value in namespace.items() if name in {"main", "test_it"})
-    return main
-
-
-def test_all_snippets_are_found() -> None:
-    """Contract: every Python snippet of the README is run here."""
-    assert len(SNIPPETS) == README.count("```python") == 9
-
-
-@pytest.mark.parametrize("title", [title for title, code in SNIPPETS if "url" not in code])
-async def test_snippet_runs_without_server(title: str) -> None:
-    """Contract: snippets on a loopback run as printed."""
+@pytest.mark.parametrize("snippet", ALONE, ids=str)
+async def test_snippet_without_server_runs(snippet: Snippet) -> None:
+    """Contract: a snippet runs as shown."""
     with anyio.fail_after(DEADLINE):
-        await main_of(dict(SNIPPETS)[title])()
+        if (main := snippet.load()) is not None:
+            await main()
 
 
 @pytest.mark.slow_audio
-@pytest.mark.parametrize(
-    "title", [title for title, code in SNIPPETS if "url" in code and title != "Two lines"]
-)
-async def test_snippet_runs_in_room(server: Server, token: TokenFactory, title: str) -> None:
-    """Contract: snippets with a URL run as printed."""
-    finished = anyio.Event()
+@pytest.mark.parametrize("snippet", IN_A_ROOM, ids=str)
+async def test_snippet_in_room_runs(server: Server, token: TokenFactory, snippet: Snippet) -> None:
+    """Contract: a snippet that takes a URL and a token runs as shown."""
+    main = snippet.load()
+    assert main is not None
+    over = anyio.Event()
 
-    async def run() -> None:
+    async def run(main: Main) -> None:
         with anyio.fail_after(DEADLINE):
-            await main_of(dict(SNIPPETS)[title])(server.url, token("bot", room="voice-room"))
-        finished.set()
+            await main(server.url, token("bot", room=ROOM))
+        over.set()
 
     async with (
         anyio.create_task_group() as tasks,
-        join_raw(server.url, token("peer", room="voice-room")) as peer,
+        join_raw(server.url, token("peer", room=ROOM)) as peer,
     ):
         await peer.publish()
-        tasks.start_soon(run)
-        if title == "Everyone in the room":  # It ends when all participants have left.
+        tasks.start_soon(run, main)
+        if "departure_timeout" in snippet.code:  # ends when the peer has left
             await wait_for(lambda: peer.room.remote_participants)
-            await anyio.sleep(0.5)  # The snippet runs meanwhile.
+            await anyio.sleep(0.5)
         else:
-            await finished.wait()
+            await over.wait()
 
 
 @pytest.mark.slow_audio
-@pytest.mark.parametrize("source", ["README", "examples/echo.py"])
 @measures_network_audio
-async def test_echo_example_returns_audio(
-    server: Server, token: TokenFactory, source: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("source", ECHOES, ids=str)
+async def test_echo_sends_tone_back(
+    server: Server, token: TokenFactory, source: Snippet | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Contract: the README's two lines and examples/echo.py return what they receive."""
-    granted = token("bot", room="voice-room")
+    """Contract: the echo bots of the README and of examples/ return what they receive."""
     monkeypatch.setenv("LIVEKIT_URL", server.url)
-    monkeypatch.setenv("LIVEKIT_TOKEN", granted)
+    monkeypatch.setenv("LIVEKIT_TOKEN", token("bot", room=ROOM))
+    main: Main | None
+    if isinstance(source, Snippet):
+        main = source.load()
+    else:
+        main = runpy.run_path(str(ROOT / source))["main"]
+    assert main is not None
     async with (
-        join_raw(server.url, token("peer", room="voice-room")) as peer,
+        join_raw(server.url, token("peer", room=ROOM)) as peer,
         anyio.create_task_group() as tasks,
     ):
         await peer.publish()
-        if source == "README":
-            tasks.start_soon(main_of(dict(SNIPPETS)["Two lines"]), server.url, granted)
-        else:
-            tasks.start_soon(runpy.run_path(str(ROOT / source))["main"])
+        tasks.start_soon(main)
         async with aclosing(peer.frames()) as frames:
             tasks.start_soon(peer.play, tone(440, 1.0, 48000))
             received = measure(samples_of(await receive_until_silent(frames)), 48000, onset=0.5)

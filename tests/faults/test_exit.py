@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import pytest
 from support.livekit_server import Server
+from support.processes import run_process
 from support.room_admin import RoomAdmin
 from support.tokens import TokenFactory, make_jwt
 from support.unresponsive_server import run_unresponsive_server
@@ -97,9 +98,7 @@ async def test_process_survives_cancelled_joins() -> None:
     """SDK quirk: an unanswered connect kills the process after 15 s; waited for twice as long."""
     async with (
         run_unresponsive_server() as url,
-        await anyio.open_process(
-            [sys.executable, "-c", CANCEL_JOINS, url, make_jwt()], stderr=None
-        ) as process,
+        run_process([sys.executable, "-c", CANCEL_JOINS, url, make_jwt()], stderr=None) as process,
     ):
         assert process.stdout is not None
         start = time.monotonic()

@@ -16,7 +16,7 @@ from support.tokens import TokenFactory, mint_token
 from support.waiting import wait_for
 
 from beluga_livekit import ConnectError, open_livekit
-from beluga_livekit._receive.track_readers import MAX_TRACKS
+from beluga_livekit._receive.plan import MAX_TRACKS
 
 pytestmark = pytest.mark.anyio
 

@@ -86,7 +86,9 @@ async def test_rejoin_fails_when_token_is_rejected(
     message: str,
 ) -> None:
     """Contract: a token that cannot be used ends the session with both reasons."""
-    with pytest.raises(DisconnectedError, match=f"server_shutdown .*rejoin: .*{message}") as caught:
+    with pytest.raises(
+        DisconnectedError, match=f"server_shutdown .*rejoining failed: .*{message}"
+    ) as caught:
         async with open_livekit(server.url, make(server, room_name)) as session:
             await anyio.sleep(2.5)  # A token with a `ttl` of 2 s expires.
             await request_server_leave(session)
@@ -172,8 +174,12 @@ async def test_lost_server_raises_one_error_after_rejoin_timeout(
     assert caught.value.reason is session.disconnect_reason
     assert not caught.value.reason.is_hangup
     if rejoin_timeout:
-        assert "could not rejoin within 5 s: cannot join ws://127.0.0.1:" in str(caught.value)
-    assert [record for record in caplog.records if "'bot' in 'room': lost: " in record.message]
+        assert "rejoining failed: not within 5 s: joining ws://127.0.0.1:" in str(caught.value)
+    assert [
+        record
+        for record in caplog.records
+        if "'bot' in 'room': connection failed: " in record.message
+    ]
 
 
 async def test_closed_tx_stays_closed_after_rejoin(

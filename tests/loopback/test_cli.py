@@ -20,7 +20,7 @@ def test_demo_runs_without_server(tmp_path: Path) -> None:
     done = run_cli("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in (
-        "QueuedFrame",
+        "Sent",
         "Received",
         "Delay",
         "Level",
@@ -69,9 +69,9 @@ def test_command_reports_mistake_in_one_line(
     ("words", "message"),
     [
         (["demo", "missing.wav"], "does not exist"),
-        (["demo", "-o", "missing/out.wav"], "no WAV file in a folder that exists"),
-        (["demo", "-o", "out.mp4"], "no WAV file in a folder that exists"),
-        (["token", "--api-key", "k", "--api-secret", "s", "--room", ""], "needs a room"),
+        (["demo", "-o", "missing/out.wav"], "must be a .wav file in an existing folder"),
+        (["demo", "-o", "out.mp4"], "must be a .wav file in an existing folder"),
+        (["token", "--api-key", "k", "--api-secret", "s", "--room", ""], "must not be empty"),
         (["token", "--api-key", "k", "--api-secret", "s", "--hours", "inf"], "--hours"),
         (["echo"], "--url"),
     ],

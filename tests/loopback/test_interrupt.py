@@ -117,7 +117,7 @@ async def check_interrupt(
     sender: Callable[[LiveKitSession], Any],
     within: float,
 ) -> None:
-    sent = session.statistics().seconds_sent
+    sent = session.statistics().send.seconds
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sender, session)
         await wait_until_played(session, 0.01)
@@ -128,7 +128,7 @@ async def check_interrupt(
         queued = session.statistics().seconds_queued
         with anyio.CancelScope(shield=True):
             await session.interrupt()
-            assert session.statistics().seconds_queued <= 0.011
+            assert session.statistics().send.seconds_queued <= 0.011
             await session.send(frame_of(NEW))
             sound = await received.wait_until_silent()
     assert np.array_equal(sound[-len(NEW) :], NEW)
@@ -280,7 +280,7 @@ async def test_interrupt_ends_drain_early() -> None:
         async with open_exact_loopback(drain_timeout=60) as session:
             await session.send(frame_of(OLD))
             tasks.start_soon(interrupt)
-        assert session.statistics().seconds_sent < 0.5
+        assert session.statistics().send.seconds < 0.5
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -299,7 +299,7 @@ async def test_cancelled_interrupt_takes_effect(native: bool) -> None:
             with anyio.CancelScope() as scope:
                 scope.cancel()
                 await session.interrupt()
-        assert session.statistics().seconds_queued <= 0.011
+        assert session.statistics().send.seconds_queued <= 0.011
         await session.send(frame_of(NEW))
         assert np.array_equal((await received.wait_until_silent())[-len(NEW) :], NEW)
 

@@ -70,10 +70,10 @@ async def test_backlog_of_relay_is_trimmed_after_burst(
         for number, frame in enumerate(frames[burst:]):
             await anyio.sleep(max(0.0, start + number * length - time.monotonic()))
             await session.send(frame)
-            queued.append(session.statistics().seconds_queued)
+            queued.append(session.statistics().send.seconds_queued)
         assert min(queued[:25]) > 0.06
         assert min(queued[-50:]) < 0.03
-        trimmed = session.statistics().seconds_trimmed_sending
+        trimmed = session.statistics().send.seconds_trimmed
         assert trimmed == pytest.approx(min(burst * length - 0.02, 0.2), abs=0.04)
         samples = await recording.wait_until_silent()
     sound = samples.astype(np.float64)
@@ -109,7 +109,7 @@ async def test_producer_ahead_of_real_time_survives_stalls(seconds: float, stall
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 sound = await recording.wait_until_silent()
-        assert session.statistics().seconds_sent == pytest.approx(seconds, abs=0.011)
+        assert session.statistics().send.seconds == pytest.approx(seconds, abs=0.011)
     begun, over = np.flatnonzero(np.abs(sound) > LOUD)[[0, -1]]
     assert (over - begun) / 16000 == pytest.approx(seconds, abs=0.01)
     block = np.abs(sound[begun : over // 160 * 160]).astype(np.int32)
@@ -119,9 +119,11 @@ async def test_producer_ahead_of_real_time_survives_stalls(seconds: float, stall
 async def test_unread_rx_drops_frames_and_counts_them() -> None:
     """Contract: rx holds `receive_buffer` seconds; drops are counted and reported in `lost`."""
     async with open_loopback(receive_buffer=0.2) as session:
-        await wait_for(lambda: session.statistics().frames_dropped)
+        await wait_for(lambda: session.statistics().receive.frames_dropped)
         statistics = session.statistics()
-        assert statistics.seconds_buffered <= 0.25
-        assert statistics.seconds_dropped == pytest.approx(0.02 * statistics.frames_dropped)
+        assert statistics.receive.seconds_buffered <= 0.25
+        assert statistics.receive.seconds_dropped == pytest.approx(
+            0.02 * statistics.receive.frames_dropped
+        )
         frame = await session.receive()
-        assert frame.lost == pytest.approx(session.statistics().seconds_dropped)
+        assert frame.lost == pytest.approx(session.statistics().receive.seconds_dropped)

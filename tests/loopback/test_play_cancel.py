@@ -63,7 +63,7 @@ async def test_play_cancelled_at_its_end_leaves_next_play_whole() -> None:
                     cancelled.start_soon(session.play, frame_of(first))
                     await run_until_blocked()
                     tasks.start_soon(session.play, frame_of(second))
-                    await wait_for(lambda: session.statistics().seconds_sent >= 0.18, poll=0.001)
+                    await wait_for(lambda: session.statistics().send.seconds >= 0.18, poll=0.001)
                     scope.cancel()
         sound = await received.wait_until_silent()
     assert np.array_equal(sound[-len(second) :], second)

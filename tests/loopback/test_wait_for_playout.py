@@ -26,7 +26,7 @@ async def test_wait_for_playout_returns_when_audio_has_played() -> None:
     async with open_loopback() as session, collect_frames(session.rx) as recording:
         await send_frames(session.tx, frames_of_tone(440, 0.5, 16000))
         await session.wait_for_playout()
-        assert session.statistics().seconds_queued == 0
+        assert session.statistics().send.seconds_queued == 0
         # The end is on its way through the native queue.
         await wait_for(lambda: len(recording.sound) >= 0.48 * 16000, 5)
         await session.wait_for_playout()
@@ -42,11 +42,11 @@ async def test_wait_for_playout_waits_only_for_earlier_audio() -> None:
 
         tasks.start_soon(send_for_ever)
         await wait_until_played(session, 0.1)
-        sent = session.statistics().seconds_sent
+        sent = session.statistics().send.seconds
         with anyio.fail_after(DEADLINE):
             await session.wait_for_playout()
         assert seconds_played(session) >= sent - 1e-9
-        assert session.statistics().seconds_queued > 0
+        assert session.statistics().send.seconds_queued > 0
         tasks.cancel_scope.cancel()
 
 

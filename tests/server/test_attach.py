@@ -34,7 +34,7 @@ from beluga_livekit import (
     DisconnectReason,
     attach_room,
 )
-from beluga_livekit._connection.server import OWNERS_PATIENCE
+from beluga_livekit._connection.attached import OWNER_GRACE
 from beluga_livekit._receive.preconnect import TOPIC
 from beluga_livekit._sdk.rtc import CLOSE_TIMEOUT
 
@@ -153,7 +153,7 @@ async def test_track_released_by_owner_is_not_resubscribed(
             (publication,) = participant.track_publications.values()
             publication.set_subscribed(False)
             await wait_for(lambda: not publication.subscribed)
-            assert await stays_false(lambda: publication.subscribed, 2 * OWNERS_PATIENCE)
+            assert await stays_false(lambda: publication.subscribed, 2 * OWNER_GRACE)
             start = time.monotonic()
         assert time.monotonic() - start < CLOSE_TIMEOUT
 
@@ -176,7 +176,7 @@ async def test_pending_subscription_is_released_on_exit(
             owner.room.on("track_published", lambda track: under_way.append(track.sid))
             await amy.publish()
             await wait_for(lambda: under_way)
-            await anyio.sleep(OWNERS_PATIENCE + 0.005)  # The subscription has just begun.
+            await anyio.sleep(OWNER_GRACE + 0.005)  # The subscription has just begun.
         await wait_for(lambda: not subscribed_sids(owner.room))
         assert await stays_false(lambda: subscribed_sids(owner.room), 0.5)
 

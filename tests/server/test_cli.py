@@ -12,6 +12,7 @@ from support.audio import measure, receive_until_silent, samples_of, tone
 from support.cli import COMMAND, cli_environment, run_cli
 from support.livekit_server import Server
 from support.marks import measures_network_audio
+from support.processes import run_process
 from support.raw_participant import join_raw
 from support.room_admin import RoomAdmin
 from support.tokens import TokenFactory
@@ -41,7 +42,7 @@ def test_demo_fails_when_no_participant_echoes(
     done = run_cli("demo", "in.wav", cwd=tmp_path, env=given)
     assert done.returncode == 1
     assert "did not survive" in done.stdout
-    assert "Nobody echoed it" in done.stdout
+    assert "No participant echoed it" in done.stdout
 
 
 @pytest.mark.anyio
@@ -55,7 +56,7 @@ async def test_echo_returns_audio_until_signal(
     env = cli_environment({"LIVEKIT_URL": server.url, "LIVEKIT_TOKEN": token("bot")})
     async with (
         join_raw(server.url, token("peer")) as peer,
-        await anyio.open_process(command, env=env) as echo,
+        run_process(command, env=env) as echo,
     ):
         await peer.publish()
         async with anyio.create_task_group() as tasks:
@@ -84,7 +85,7 @@ async def test_echo_ends_when_room_is_deleted(
     """Contract: a hang-up ends `echo` with exit code 0."""
     command = [*COMMAND, "echo"]
     env = cli_environment({"LIVEKIT_URL": server.url, "LIVEKIT_TOKEN": token("bot")})
-    async with await anyio.open_process(command, env=env) as echo:
+    async with run_process(command, env=env) as echo:
         with anyio.fail_after(DEADLINE):
             assert echo.stdout is not None
             assert b"Echoing room" in await echo.stdout.receive()

@@ -12,6 +12,7 @@ import pytest
 from support.audio import LOUD, is_loud, measure, receive_until_silent, samples_of, tone
 from support.livekit_server import Server
 from support.marks import measures_network_audio
+from support.processes import run_process
 from support.tokens import TokenFactory, mint_token
 from support.waiting import DEADLINE
 
@@ -79,17 +80,17 @@ async def test_flooding_and_unread_sessions_disturb_no_other(
         tasks.start_soon(measure_rx, ben)
         await anyio.sleep(2)  # Until the rates are steady.
         memory = psutil.Process().memory_info().rss
-        start, sent, received = time.monotonic(), flooder.statistics().seconds_sent, sum(durations)
+        start, sent, received = time.monotonic(), flooder.statistics().send.seconds, sum(durations)
         del loud[:]
         await anyio.sleep(seconds)  # The window of the measurement.
         elapsed = time.monotonic() - start
         assert psutil.Process().memory_info().rss - memory < 10e6
-        assert flooder.statistics().seconds_sent - sent == pytest.approx(elapsed, rel=0.05)
+        assert flooder.statistics().send.seconds - sent == pytest.approx(elapsed, rel=0.05)
         assert sum(durations) - received == pytest.approx(elapsed, rel=0.05)
         assert sum(loud) / len(loud) > 0.95
         statistics = unread.statistics()
-        assert statistics.seconds_buffered <= 1.1
-        assert statistics.seconds_dropped == pytest.approx(elapsed + 2, abs=2)
+        assert statistics.receive.seconds_buffered <= 1.1
+        assert statistics.receive.seconds_dropped == pytest.approx(elapsed + 2, abs=2)
         frame = await unread.receive()
         assert frame.lost > seconds - 3
         tasks.cancel_scope.cancel()
@@ -104,7 +105,7 @@ async def test_reader_blocked_for_3_s_receives_every_sample(
     command = [sys.executable, "-c", RAW_PARTICIPANT, server.url, token("raw")]
     async with (
         open_livekit(server.url, token("bot"), publish=False) as (rx, _),
-        await anyio.open_process(command, stdout=None, stderr=None),
+        run_process(command, stdout=None, stderr=None),
     ):
         frames: list[AudioFrame] = []
         with anyio.fail_after(DEADLINE):

@@ -123,4 +123,4 @@ async def test_invalid_preconnect_audio_does_not_block_live_audio(
         await peer.play(tone(440, 1.0, 48000))
         await wait_for(lambda: received.loud_seconds_from("peer") > 0.9)
     assert level_of(samples_of(received.frames), 700) < 0.01
-    assert "pre-connect sound" in caplog.text
+    assert "pre-connect audio" in caplog.text

@@ -131,7 +131,7 @@ async def test_republished_microphone_is_resubscribed_into_one_stream(
             for _ in range(50):
                 sid = await peer.publish()
                 await peer.play(tone(440, 0.06, 48000))
-                await wait_for(lambda: sid in sids)  # noqa: B023
+                await wait_for(partial(sids.__contains__, sid))
                 await peer.unpublish()
         tasks.cancel_scope.cancel()
         assert streams == ["peer"]

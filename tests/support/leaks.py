@@ -30,7 +30,7 @@ def native_event_subscribers() -> int:
 
 def count_pipelines(session: LiveKitSession) -> int:
     """Return how many receive pipelines a session holds."""
-    return len(session._runner.readers._listeners)
+    return len(session._runner.readers._pipelines)
 
 
 def count_track_readers(session: LiveKitSession) -> int:

@@ -105,8 +105,8 @@ async def append_playout(playouts: list[Playout], session: LiveKitSession, sourc
 
 def seconds_played(session: LiveKitSession) -> float:
     """Return how many seconds have been played; the rest is whole blocks."""
-    statistics = session.statistics()
-    return statistics.seconds_sent - math.ceil(statistics.seconds_queued * 100) / 100
+    sent = session.statistics().send
+    return sent.seconds - math.ceil(sent.seconds_queued * 100) / 100
 
 
 async def wait_until_played(session: LiveKitSession, seconds: float) -> None:

@@ -25,7 +25,7 @@ class RoomUnderTest(Protocol):
         self,
         identity: str,
         *,
-        kind: str = "standard",
+        kind: Any = "standard",
         attributes: dict[str, str] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[LiveKitSession]:
@@ -54,7 +54,7 @@ class ServerRoomUnderTest:
         self,
         identity: str,
         *,
-        kind: str = "standard",
+        kind: Any = "standard",
         attributes: dict[str, str] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[LiveKitSession]:
@@ -88,13 +88,13 @@ class LoopbackRoomUnderTest:
     """A room without a server."""
 
     def __init__(self) -> None:
-        self._room = LoopbackRoom()
+        self._room = LoopbackRoom(absorb=True)
 
     def open(
         self,
         identity: str,
         *,
-        kind: str = "standard",
+        kind: Any = "standard",
         attributes: dict[str, str] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[LiveKitSession]:
@@ -110,7 +110,7 @@ class LoopbackRoomUnderTest:
             yield play_once
 
     async def update_attributes(self, identity: str, attributes: dict[str, str]) -> None:
-        self._room.change(identity, attributes=attributes)
+        self._room.update(identity, attributes=attributes)
 
     async def mute(self, identity: str) -> None:
         self._room.mute(identity)

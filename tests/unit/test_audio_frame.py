@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from livekit import rtc
 
 from beluga_livekit import AudioFrame, ConfigError
 
@@ -121,3 +122,34 @@ def test_repr_is_short_and_omits_samples() -> None:
     """Contract: the repr names length, format, participant and loss, never samples."""
     frame = AudioFrame(bytes(640), 16000, participant="ann", lost=0.1)
     assert repr(frame) == "<AudioFrame 20 ms, 16000 Hz x 1 from 'ann', 0.100 s lost before>"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_audio_frame_makes_the_round_trip_through_rtc(channels: int) -> None:
+    samples = np.random.default_rng(1).integers(-32768, 32768, (480, channels), np.int16)
+    frame = AudioFrame(samples.tobytes(), 24000, channels)
+    sdk_frame = frame.to_rtc()
+    assert isinstance(sdk_frame, rtc.AudioFrame)
+    assert (sdk_frame.sample_rate, sdk_frame.num_channels) == (24000, channels)
+    assert sdk_frame.samples_per_channel == 480
+    assert AudioFrame.from_rtc(sdk_frame) == frame
+    again = AudioFrame.from_rtc(sdk_frame).to_rtc()
+    assert bytes(again.data) == bytes(sdk_frame.data)
+
+
+def test_audio_frame_to_rtc_carries_samples_and_format_only() -> None:
+    frame = AudioFrame(b"abcd", 16000, participant="ann", track_sid="t", timestamp=1.0, lost=0.5)
+    assert AudioFrame.from_rtc(frame.to_rtc()) == AudioFrame(b"abcd", 16000)
+    assert AudioFrame.from_rtc(AudioFrame(b"", 16000).to_rtc()).samples_per_channel == 0
+
+
+def test_audio_frame_from_rtc_copies_the_samples() -> None:
+    sdk_frame = rtc.AudioFrame.create(16000, 1, 2)
+    frame = AudioFrame.from_rtc(sdk_frame)
+    sdk_frame.data[0] = 7
+    assert frame.data == bytes(4)
+
+
+def test_audio_frame_from_rtc_refuses_a_format_out_of_range() -> None:
+    with pytest.raises(ConfigError, match="8000 to 192000 Hz"):
+        AudioFrame.from_rtc(rtc.AudioFrame.create(4000, 1, 2))

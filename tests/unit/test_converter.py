@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.audio import measure, noise
 
+from beluga_livekit import ConfigError
 from beluga_livekit.audio import ChannelMixer, Converter, Resampler
-from beluga_livekit.audio.framing import Framer
+from beluga_livekit.audio.framing import Framer, PcmDecoder
 
 
 def test_converter_loses_nothing_when_source_format_changes() -> None:
@@ -76,3 +79,20 @@ def test_framer_cuts_frames_of_fixed_size(lengths: list[int], size: int, channel
     out = np.concatenate([*frames, sound[:0]])
     assert np.array_equal(out[: len(sound)], sound)
     assert not out[len(sound) :].any()
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 3))
+def test_pcm_decoder_does_not_depend_on_chunks(data: bytes, cuts: list[int], channels: int) -> None:
+    """Contract: PCM may be cut anywhere; an incomplete last sample is a ValueError."""
+    decoder = PcmDecoder(16000, channels)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    chunks = [data[start:end] for start, end in itertools.pairwise(edges)]
+    frames = [frame for chunk in chunks if (frame := decoder.push(chunk)) is not None]
+    whole = len(data) // (2 * channels) * 2 * channels
+    assert b"".join(frame.data for frame in frames) == data[:whole]
+    if whole == len(data):
+        decoder.finish()
+        return
+    with pytest.raises(ValueError, match="ended within a sample") as caught:
+        decoder.finish()
+    assert not isinstance(caught.value, ConfigError)  # it is the data, and no argument

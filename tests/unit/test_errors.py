@@ -17,7 +17,7 @@ from beluga_livekit import (
     LiveKitError,
 )
 from beluga_livekit._errors import display_url, scrub
-from beluga_livekit._sdk.rtc import reason_of
+from beluga_livekit._sdk.rtc import disconnect_reason
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 
@@ -66,7 +66,7 @@ def test_reason_of_names_every_sdk_reason() -> None:
     """SDK quirk: reasons are numbers, and a newer server may send unknown ones."""
     for name, value in rtc.DisconnectReason.items():
         expected = "UNKNOWN" if name == "UNKNOWN_REASON" else name
-        assert reason_of(value).name == expected
-    assert reason_of(9999) is DisconnectReason.UNKNOWN
+        assert disconnect_reason(value).name == expected
+    assert disconnect_reason(9999) is DisconnectReason.UNKNOWN
     assert DisconnectReason.ROOM_DELETED.is_hangup
     assert not DisconnectReason.DUPLICATE_IDENTITY.is_hangup

@@ -85,7 +85,7 @@ async def test_frames_older_than_receive_buffer_are_dropped_and_counted(
     assert buffer.seconds_dropped == pytest.approx(lost * 0.02)
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert messages == [
-        "livekit: rx was not read for 1.0 s, dropping the oldest; close it where it is not needed"
+        "livekit: rx was not read for 1.0 s: dropping the oldest frames; read it, or close it"
     ]
 
 
@@ -290,3 +290,35 @@ async def test_unread_buffer_drops_and_warns_once(
     assert "close it" in caplog.text
     buffer.close()
     buffer.rx.close()
+
+
+async def test_frame_buffer_without_backlog_never_trims_when_max_delay_is_zero(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: a reader in time was reported as late, by 0.00 s, once a second."""
+    queue = FrameBuffer(1.0, 0.0, SessionLog())
+    for number in range(200):
+        queue.put(frame(number))
+        assert queue.rx.receive_nowait() == frame(number)
+        clock.now += 0.02
+    assert not caplog.text
+    queue.close()
+    queue.rx.close()
+
+
+async def test_frame_buffer_trims_after_the_window_of_a_long_receive_buffer(clock: Clock) -> None:
+    """Contract: the backlog must outlast `receive_buffer`, not only MIN_STANDING."""
+    queue = FrameBuffer(3.0, 0.04, SessionLog())
+    trimmed_after = 0.0
+    for number in range(10):
+        queue.put(frame(number))
+    for number in range(10, 300):
+        queue.put(frame(number))
+        queue.rx.receive_nowait()
+        if not queue.seconds_trimmed:
+            trimmed_after = clock.now - 100.0
+        clock.now += 0.02
+    assert trimmed_after == pytest.approx(3.0, abs=0.05)
+    assert queue.seconds_trimmed == pytest.approx(10 * 0.02)
+    queue.close()
+    queue.rx.close()

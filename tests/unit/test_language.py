@@ -47,9 +47,10 @@ def comments(path: Path) -> Iterator[tuple[int, str]]:
 def names(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield the name of each test, as words."""
     for node in ast.walk(tree):
-        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if function and node.name.startswith("test_"):
-            yield node.lineno, node.name.replace("_", " ")
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                if name.startswith("test_"):
+                    yield node.lineno, name.replace("_", " ")
 
 
 def violations(path: Path) -> list[str]:

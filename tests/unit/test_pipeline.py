@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import anyio
+import attrs
 import numpy as np
 import pytest
 from support.waiting import wait_for
@@ -30,11 +31,11 @@ async def pipeline(request: pytest.FixtureRequest) -> AsyncIterator[ReceivePipel
         tasks.start_soon(pipeline.fill_silence)
         yield pipeline
         pipeline.close()
-    pipeline.queue.rx.close()
+    pipeline.buffer.rx.close()
 
 
 def read(pipeline: ReceivePipeline) -> list[AudioFrame]:
-    rx = pipeline.queue.rx
+    rx = pipeline.buffer.rx
     return [rx.receive_nowait() for _ in range(rx.statistics().current_buffer_used)]
 
 
@@ -42,11 +43,11 @@ def read(pipeline: ReceivePipeline) -> list[AudioFrame]:
 async def test_silence_stops_when_track_begins(pipeline: ReceivePipeline, apart: bool) -> None:
     """Contract: silence fills rx only while no track is received."""
     for _ in range(5):
-        pipeline.hear(A, SOUND, anyio.current_time())
-    pipeline.lose("a")
-    await wait_for(lambda: pipeline.seconds_received >= 0.3)  # Mostly silence.
+        pipeline.push(A, SOUND, anyio.current_time())
+    pipeline.remove("a")
+    await wait_for(lambda: pipeline.statistics().seconds >= 0.3)  # Mostly silence.
     read(pipeline)
-    pipeline.hear(B, SOUND, anyio.current_time(), apart=apart)
+    pipeline.push(B, SOUND, anyio.current_time(), separate=apart)
     await anyio.sleep(0.1)  # Five frames of silence would arrive.
     assert [frame.participant for frame in read(pipeline)] == ["ben"]
 
@@ -54,9 +55,9 @@ async def test_silence_stops_when_track_begins(pipeline: ReceivePipeline, apart:
 async def test_removed_track_is_received_to_its_end(pipeline: ReceivePipeline) -> None:
     """Contract: the end of a track's audio is received though the track is gone."""
     for _ in range(5):
-        pipeline.hear(A, SOUND, anyio.current_time())
-    pipeline.lose("a")
-    await wait_for(lambda: pipeline.seconds_received >= 0.14)  # Silence follows the last frame.
+        pipeline.push(A, SOUND, anyio.current_time())
+    pipeline.remove("a")
+    await wait_for(lambda: pipeline.statistics().seconds >= 0.14)  # Silence follows the last frame.
     sound = np.concatenate([frame.samples for frame in read(pipeline)])
     assert (sound > 500).sum() == pytest.approx(5 * 320, abs=2)
 
@@ -65,18 +66,50 @@ async def test_waiting_audio_is_released_when_other_track_is_removed() -> None:
     """Contract: a track that is gone delays no other."""
     pipeline = ReceivePipeline(ReceiveOptions(), SessionLog())
     for number in range(3):
-        pipeline.hear(A, SOUND, 100 + 0.02 * number)
-        pipeline.hear(B, SOUND, 100.01 + 0.02 * number)
-    before = pipeline.frames_received
-    pipeline.lose("a")
-    assert pipeline.frames_received == before + 1
+        pipeline.push(A, SOUND, 100 + 0.02 * number)
+        pipeline.push(B, SOUND, 100.01 + 0.02 * number)
+    before = pipeline.statistics().frames
+    pipeline.remove("a")
+    assert pipeline.statistics().frames == before + 1
     pipeline.close()
-    pipeline.queue.rx.close()
+    pipeline.buffer.rx.close()
 
 
 async def test_pipeline_without_reader_takes_no_audio(pipeline: ReceivePipeline) -> None:
     """Contract: a stream whose receiving ends are closed costs nothing."""
-    pipeline.queue.rx.close()
-    pipeline.hear(A, SOUND, anyio.current_time())
-    assert not pipeline.is_wanted
-    assert pipeline.frames_received == 0
+    pipeline.buffer.rx.close()
+    pipeline.push(A, SOUND, anyio.current_time())
+    assert not pipeline.is_open
+    assert pipeline.statistics().frames == 0
+
+
+async def test_receive_statistics_count_frames_and_audio() -> None:
+    """Contract: `frames` and `seconds` in all, the rest of what waits and what was lost."""
+    pipeline = ReceivePipeline(ReceiveOptions(mix=False), SessionLog())
+    for number in range(4):
+        pipeline.push(A, SOUND, 100 + 0.02 * number)
+        pipeline.push(B, SOUND, 100 + 0.02 * number)
+    pipeline.buffer.rx.receive_nowait()  # of A
+    statistics = pipeline.statistics()
+    rounded = {name: round(value, 9) for name, value in attrs.asdict(statistics).items()}
+    assert rounded == {
+        "frames": 8,
+        "seconds": 0.16,
+        "frames_dropped": 0,
+        "seconds_dropped": 0.0,
+        "seconds_trimmed": 0.0,
+        "seconds_buffered": 0.14,
+        "delay": 0.08,  # of B
+    }
+    pipeline.close()
+    pipeline.buffer.rx.close()
+
+
+@pytest.mark.parametrize(("frame_size", "frame_ms"), [(80, 10), (160, 10), (161, 20), (320, 20)])
+async def test_pipeline_reads_half_wire_frames_for_short_frames(
+    frame_size: int, frame_ms: int
+) -> None:
+    pipeline = ReceivePipeline(ReceiveOptions(frame_size=frame_size), SessionLog())
+    assert pipeline.frame_ms == frame_ms
+    pipeline.close()
+    pipeline.buffer.rx.close()

@@ -37,11 +37,11 @@ ANN = Participant("ann")
 
 @pytest.fixture
 async def room_state(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RoomState]:
-    monkeypatch.setattr(state, "LEAVING", 0.05)
-    monkeypatch.setattr(state, "RETURNING", 0.1)
+    monkeypatch.setattr(state, "DEPARTURE_GRACE", 0.05)
+    monkeypatch.setattr(state, "RETURN_GRACE", 0.1)
     room_state = RoomState()
     yield room_state
-    room_state.end(DisconnectReason.CLIENT_INITIATED)
+    room_state.disconnect(DisconnectReason.CLIENT_INITIATED)
 
 
 class ExpectedEvents:
@@ -74,15 +74,15 @@ async def test_participant_returning_within_grace_has_not_left(
     room_state: RoomState, expected: ExpectedEvents
 ) -> None:
     """Contract: ParticipantLeft waits for a return within the grace period."""
-    room_state.enter(ANN)
-    room_state.publish(Track("t1", "ann", muted=True))
+    room_state.update_participant(ANN)
+    room_state.add_track(Track("t1", "ann", muted=True))
     await expected.next(ParticipantJoined, TrackPublished, TrackMuted)
-    room_state.leave("ann")
-    room_state.enter(Participant("ann", name="Ann"))
+    room_state.remove_participant("ann")
+    room_state.update_participant(Participant("ann", name="Ann"))
     await expected.next(TrackUnpublished, ParticipantUpdated)
     await anyio.sleep(0.1)
     expected.nothing()
-    room_state.leave("ann")
+    room_state.remove_participant("ann")
     assert "ann" in room_state.participants
     await expected.next(ParticipantLeft)
     assert not room_state.participants
@@ -94,21 +94,21 @@ async def test_participant_lost_while_reconnecting_has_time_to_return(
 ) -> None:
     """Contract: a reconnect or rejoin gives absent participants time to return."""
     for name in ("ann", "ben"):
-        room_state.enter(Participant(name))
+        room_state.update_participant(Participant(name))
     await expected.next(ParticipantJoined, ParticipantJoined)
-    room_state.leave("ann")  # The SDK reports that first.
-    room_state.interrupted()
-    room_state.interrupted()
-    room_state.leave("ben")
+    room_state.remove_participant("ann")  # The SDK reports that first.
+    room_state.set_reconnecting()
+    room_state.set_reconnecting()
+    room_state.remove_participant("ben")
     await expected.next(Reconnecting)
     with room_state.events() as late:
         assert isinstance(late.receive_nowait(), Reconnecting)
     await anyio.sleep(0.2)
     expected.nothing()
-    room_state.restored(room_name)
-    room_state.restored(room_name)
+    room_state.set_connected(room_name)
+    room_state.set_connected(room_name)
     await expected.next(Reconnected if room_name is None else Rejoined)
-    room_state.enter(ANN)
+    room_state.update_participant(ANN)
     await expected.next(ParticipantLeft)
     expected.nothing()
     assert list(room_state.participants) == ["ann"]
@@ -119,21 +119,21 @@ async def test_repeated_changes_emit_one_event(
 ) -> None:
     """SDK quirk: changes are reported twice, late, or for unknown participants."""
     for _ in range(2):
-        room_state.enter(ANN)
-        room_state.publish(Track("t1", "ann"))
+        room_state.update_participant(ANN)
+        room_state.add_track(Track("t1", "ann"))
     await expected.next(ParticipantJoined, TrackPublished)
     for _ in range(2):
-        room_state.mute("t1", True)
+        room_state.set_muted("t1", True)
     await expected.next(TrackMuted)
     for _ in range(2):
-        room_state.unpublish("t1")
+        room_state.remove_track("t1")
     await expected.next(TrackUnpublished)
-    room_state.mute("t1", False)
-    room_state.hear("t1", object())
-    room_state.publish(Track("t2", "nobody"))
-    room_state.leave("nobody")
+    room_state.set_muted("t1", False)
+    room_state.set_audio("t1", object())
+    room_state.add_track(Track("t2", "nobody"))
+    room_state.remove_participant("nobody")
     expected.nothing()
-    room_state.press("nobody", "1")
+    room_state.add_dtmf("nobody", "1")
     await expected.next(DtmfReceived)
 
 
@@ -141,14 +141,13 @@ async def test_disconnected_is_last_event_and_stops_timers(
     room_state: RoomState, expected: ExpectedEvents
 ) -> None:
     """Contract: Disconnected ends every event stream, including later ones."""
-    room_state.enter(ANN)
-    room_state.leave("ann")
-    room_state.end(DisconnectReason.ROOM_DELETED)
-    room_state.end(DisconnectReason.UNKNOWN)
+    room_state.update_participant(ANN)
+    room_state.remove_participant("ann")
+    room_state.disconnect(DisconnectReason.ROOM_DELETED)
+    room_state.disconnect(DisconnectReason.UNKNOWN)
     await expected.next(ParticipantJoined, Disconnected)
     with pytest.raises(anyio.EndOfStream):
         await expected.next(ParticipantLeft)
-    await room_state.wait_until_changed()
     await anyio.sleep(0.1)
     assert "ann" in room_state.participants  # Its timer was stopped.
     with room_state.events() as late:
@@ -158,8 +157,8 @@ async def test_disconnected_is_last_event_and_stops_timers(
 async def test_closed_event_stream_is_dropped(room_state: RoomState) -> None:
     """Contract: a closed event stream costs nothing."""
     room_state.events().close()
-    room_state.enter(ANN)
-    assert not room_state._queues
+    room_state.update_participant(ANN)
+    assert not room_state._streams
 
 
 @given(st.lists(st.integers(1, 3 * MAX_EVENTS), min_size=1, max_size=4))
@@ -167,7 +166,7 @@ async def test_slow_event_reader_drops_oldest_and_receives_count(bursts: list[in
     """Contract: EventsDropped comes first and counts every dropped event."""
     queue = EventStream([])
     number = read = 0
-    with queue.reader as reader:
+    with queue.rx as reader:
         for burst in bursts:
             for _ in range(burst):
                 queue.put(DtmfReceived(None, str(number)))
@@ -190,11 +189,11 @@ async def test_published_track_cancels_departure_of_participant(
     room_state: RoomState, expected: ExpectedEvents
 ) -> None:
     """SDK quirk: after a reconnect a track may arrive before its participant."""
-    room_state.enter(ANN)
-    room_state.leave("ann")
-    assert list(room_state.present()) == []
-    room_state.publish(Track("t1", "ann"))
-    assert list(room_state.present()) == [ANN]
+    room_state.update_participant(ANN)
+    room_state.remove_participant("ann")
+    assert list(room_state.present_participants()) == []
+    room_state.add_track(Track("t1", "ann"))
+    assert list(room_state.present_participants()) == [ANN]
     await anyio.sleep(0.1)
     await expected.next(ParticipantJoined, TrackPublished)
     expected.nothing()
@@ -203,12 +202,12 @@ async def test_published_track_cancels_departure_of_participant(
 
 async def test_own_mute_is_replayed_to_later_event_stream(room_state: RoomState) -> None:
     """Contract: an event stream begins with the present state."""
-    room_state.enter(Participant("bot", is_self=True))
+    room_state.update_participant(Participant("bot", is_self=True))
     for _ in range(2):
-        room_state.mute_self("t0", True)
+        room_state.set_local_muted("t0", True)
     with room_state.events() as events:
         assert isinstance(events.receive_nowait(), TrackMuted)
-        room_state.mute_self("t0", False)
+        room_state.set_local_muted("t0", False)
         assert isinstance(events.receive_nowait(), TrackUnmuted)
     with room_state.events() as events, pytest.raises(anyio.WouldBlock):
         events.receive_nowait()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.audio import Samples, tone
 
-from beluga_livekit.audio.track_mixer import PATIENCE, Mixed, TrackMixer
+from beluga_livekit.audio.track_mixer import TRACK_TIMEOUT, Mixed, TrackMixer
 
 WIRE_RATE = 48000
 SIZE = 960  # 20 ms
@@ -117,7 +117,7 @@ def test_noise_beside_voice_is_not_named() -> None:
 
 
 def test_stalled_track_delays_others_only_once() -> None:
-    """Contract: a stalled track delays others for PATIENCE, once."""
+    """Contract: a stalled track delays others for TRACK_TIMEOUT, once."""
     mixer = ClockedMixer()
     for _ in range(5):
         mixer.push("a", constant(1), after=0.01)
@@ -127,7 +127,7 @@ def test_stalled_track_delays_others_only_once() -> None:
     for _ in range(50):
         waits.append(len(mixer.push("a", constant(1), after=0.02)))
     assert waits[-40:] == [1] * 40
-    assert waits.index(1, 2) * 0.02 <= PATIENCE + 0.04
+    assert waits.index(1, 2) * 0.02 <= TRACK_TIMEOUT + 0.04
     assert len(mixer.sound) >= 49 * SIZE
     mixer.push("b", constant(2), after=0.01)
     mixer.push("a", constant(1), after=0.01)
@@ -172,7 +172,7 @@ def test_mix_does_not_drift_in_one_hour() -> None:
             length += sum(len(mixed.samples) for mixed in mixer.push(track, frame))
         mixer.mixed.clear()
     assert length == pytest.approx(180_000 * SIZE, abs=4 * SIZE)
-    assert all(len(line.held) <= 2 * SIZE for line in mixer.mixer._lines.values())
+    assert all(len(line.held) <= 2 * SIZE for line in mixer.mixer._inputs.values())
 
 
 def test_backlog_of_one_track_is_trimmed_without_click() -> None:
@@ -187,7 +187,7 @@ def test_backlog_of_one_track_is_trimmed_without_click() -> None:
     while frames:
         mixer.push("a", constant(0), after=0.01)
         mixer.push("b", frames.pop(0), after=0.01)
-        held.append(len(mixer.mixer._lines["b"].held))
+        held.append(len(mixer.mixer._inputs["b"].held))
     assert held[0] >= 4 * SIZE
     assert held[-1] <= SIZE
     steps = np.abs(np.diff(mixer.sound.astype(np.int32)[SIZE * 4 :]))
@@ -208,7 +208,7 @@ def test_removed_track_is_not_awaited_and_loses_nothing() -> None:
         assert len(mixer.sound) == (8 if last == "a" else 7) * SIZE
         assert (mixer.sound & 2).sum() == (5 if last == "a" else 6) * 2 * SIZE
         assert mixer.mixer.remove("b") == []
-        assert mixer.mixer._lines.keys() == {"a"}
+        assert mixer.mixer._inputs.keys() == {"a"}
 
 
 def test_removing_all_tracks_loses_nothing() -> None:
@@ -243,5 +243,5 @@ def test_mix_never_doubles_audio(pushes: list[tuple[str, int]]) -> None:
         mixer.push(track, constant(1, 480 * steps), after=0.005)
         given_in += 480 * steps
     total = int(sum(int(mixed.samples.astype(np.int64).sum()) for mixed in mixer.mixed))
-    waiting = sum(len(line.held) for line in mixer.mixer._lines.values())
+    waiting = sum(len(line.held) for line in mixer.mixer._inputs.values())
     assert total + waiting <= given_in

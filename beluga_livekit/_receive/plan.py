@@ -1,0 +1,52 @@
+"""`plan`: from the room state and the open pipelines to the tracks to subscribe to and to read."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import attrs
+
+from .._room.state import RoomState
+from .pipeline import ReceivePipeline
+
+# Limit for the tracks of one participant that a pipeline receives. A participant has one
+# microphone; with a hundred tracks the SDK delivers no track in time.
+MAX_TRACKS = 8
+
+
+class ReaderKey(NamedTuple):
+    """A track is read once for all pipelines that take frames of the same duration."""
+
+    sid: str
+    frame_ms: int
+
+
+@attrs.frozen
+class ReceivePlan:
+    """The target of the coordinator.
+
+    Attributes:
+        subscribe: SIDs of the tracks to subscribe to.
+        read: Pipelines of each track that can be read.
+    """
+
+    subscribe: frozenset[str]
+    read: Mapping[ReaderKey, Sequence[ReceivePipeline]]
+
+
+def plan(room_state: RoomState, pipelines: Iterable[ReceivePipeline]) -> ReceivePlan:
+    """Return the plan for the pipelines that are open. Pure: changes nothing."""
+    subscribe: set[str] = set()
+    read: defaultdict[ReaderKey, list[ReceivePipeline]] = defaultdict(list)
+    for pipeline in pipelines:
+        selected: Counter[str] = Counter()
+        for track in room_state.tracks.values():
+            participant = room_state.participants[track.participant]
+            if selected[track.participant] < MAX_TRACKS and pipeline.options.selects(
+                participant, track.source
+            ):
+                selected[track.participant] += 1
+                subscribe.add(track.sid)
+                if track.audio is not None:
+                    read[ReaderKey(track.sid, pipeline.frame_ms)].append(pipeline)
+    return ReceivePlan(frozenset(subscribe), read)

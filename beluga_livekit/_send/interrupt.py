@@ -1,0 +1,67 @@
+"""Interrupts: an epoch is the time between two of them, and ends with all that it accepted.
+
+`Epochs.silence` ends the pump's work and fades out the paced source; `Epochs.replace` begins the
+next epoch. Frames of an ended epoch are dropped wherever the pump meets them.
+"""
+
+import anyio
+
+from .._sdk.audio_source import CAPTURE_TIMEOUT
+from .paced_source import PacedAudioSource
+
+# Timeout for silencing the audio (s). It takes 1 to 20 ms, unless captures time out: two may.
+SILENCE_TIMEOUT = 2 * CAPTURE_TIMEOUT
+
+
+class Epoch:
+    """The time between two interrupts.
+
+    Attributes:
+        scope: Scope of the pump's work; an interrupt cancels it.
+        idle: Set when the pump has left `scope` and holds no audio.
+        ended: Set when the next epoch has begun.
+        cut_at: Position at which the interrupt cut off the audio.
+    """
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.idle = anyio.Event()
+        self.ended = anyio.Event()
+        self.cut_at = 0
+
+
+class Epochs:
+    """The current epoch, and its end.
+
+    Args:
+        source: The source to silence.
+        pump_finished: Set when there is no pump that could become idle.
+    """
+
+    def __init__(self, source: PacedAudioSource, pump_finished: anyio.Event) -> None:
+        self._source = source
+        self._pump_finished = pump_finished
+        self._turn = anyio.Semaphore(1, fast_acquire=True)  # a lock that another task releases
+        self.current = Epoch()
+
+    async def silence(self) -> None:
+        """Cancel the pump's work and cut off the audio, within `SILENCE_TIMEOUT`.
+
+        Interrupts take turns, in order: `replace`, which must follow, admits the next one.
+        """
+        timeout = anyio.CancelScope(deadline=anyio.current_time() + SILENCE_TIMEOUT)
+        await self._turn.acquire()  # earlier interrupts have earlier deadlines
+        epoch = self.current
+        epoch.cut_at = self._source.position
+        epoch.scope.cancel()
+        with timeout:
+            epoch.cut_at = (await self._source.cut()).position
+            if not self._pump_finished.is_set():
+                await epoch.idle.wait()
+
+    def replace(self) -> int:
+        """Begin the next epoch; return the position at which the audio was cut off."""
+        epoch, self.current = self.current, Epoch()
+        epoch.ended.set()
+        self._turn.release()
+        return epoch.cut_at

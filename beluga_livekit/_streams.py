@@ -1,0 +1,57 @@
+"""`LossyStream`: a memory object stream whose writer never waits."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+T = TypeVar("T")
+
+
+class LossyStream(Generic[T]):
+    """An unbounded memory object stream. Its writer may replace the items that are not read yet.
+
+    Subclasses bound it: they call `rewrite` with a function that drops items.
+
+    Attributes:
+        rx: The reader's end, an anyio stream that the reader may clone.
+    """
+
+    def __init__(self) -> None:
+        self._send, self.rx = anyio.create_memory_object_stream[T](math.inf)
+        self._own: MemoryObjectReceiveStream[T] = self.rx.clone()
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether `rx` or a clone of it is open."""
+        return self._own.statistics().open_receive_streams > 1
+
+    @property
+    def unread(self) -> int:
+        """Number of items that wait to be read."""
+        return self._own.statistics().current_buffer_used
+
+    def put(self, item: T) -> None:
+        """Add an item."""
+        self._send.send_nowait(item)
+
+    def rewrite(self, function: Callable[[list[T]], Iterable[T]]) -> None:
+        """Replace the unread items with those that `function` returns for them.
+
+        The block from the first item taken out to the last one put back contains no await. If a
+        reader could run in it, that reader would receive a later item before earlier ones. A reader
+        that waits already would receive the first item put back, and so must not exist: anyio hands
+        items to waiting readers first, so only an empty buffer has any.
+        """
+        statistics = self._own.statistics()
+        assert not (statistics.current_buffer_used and statistics.tasks_waiting_receive)  # noqa: S101
+        unread = [self._own.receive_nowait() for _ in range(statistics.current_buffer_used)]
+        for item in function(unread):
+            self._send.send_nowait(item)
+
+    def close(self) -> None:
+        """End the stream: unread items can still be read."""
+        self._send.close()
+        self._own.close()
