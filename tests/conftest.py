@@ -24,10 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_finish() -> None:
     """Exempt the imported modules from the garbage collection after each test."""
-    import hypothesis  # noqa: F401, PLC0415 - its plug-in does so at the end, and looks for referrers
-
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Undo the exemption: hypothesis looks for referrers when it writes its summary."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ async def test_drain_plays_accepted_audio_on_exit() -> None:
         await send_frames(session.tx, frames_of_tone(440, 0.4, 16000))
     with clone:
         await recording.receive(clone)
-    # The native queue of the receiving side may still hold up to 40 ms.
+    # The native queue of the receiving side may still contain 40 ms.
     assert measure(samples_of(recording.frames), 16000).duration >= 0.36
 
 

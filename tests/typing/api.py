@@ -1,4 +1,4 @@
-"""What type checkers see of the public names. Checked, not run."""
+"""The public names as type checkers see them. Checked, not run."""
 
 from __future__ import annotations
 
