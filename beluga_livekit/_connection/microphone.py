@@ -34,7 +34,7 @@ class Microphone:
         Raises:
             ConnectError: The server refused it.
         """
-        self._track = rtc.local_track((await self._pump.open()).rtc)
+        self._track = rtc.local_track((await self._pump.source.open()).rtc)
         self._pump.gate.unsubscribed()
         self._publication = await rtc.publish(room, self._track, self._options)
         self.apply_mute()

@@ -12,11 +12,12 @@ Without the private names (`event_router.SUPPORTED`) a cancelled connect is wait
 """
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -60,18 +61,10 @@ _leaving: dict[int, _Attempt] = {}  # by the request id of the disconnect
 async def connect(
     room: rtc.Room, url: str, token: str, options: rtc.RoomOptions, slot: Hashable
 ) -> None:
-    """Connect a room; when cancelled, return at once and leave no participant behind.
+    """Call `Room.connect`; when cancelled, return at once and leave no participant behind.
 
-    Args:
-        room: The room to connect.
-        url: As for `Room.connect`.
-        token: As for `Room.connect`.
-        options: As for `Room.connect`.
-        slot: Server, room and identity. An abandoned attempt with the same slot settles first:
-            the server removes the older of two participants with one identity.
-
-    Raises:
-        rtc.ConnectError: As `Room.connect` does.
+    `slot` is server, room and identity. An abandoned attempt with the same slot settles first: the
+    server removes the older of two participants with one identity.
     """
     if not event_router.SUPPORTED:
         await _connect_and_wait(room, url, token, options)
@@ -98,33 +91,44 @@ async def connect(
         _attempts.pop(attempt.id, None)
 
 
-def _tag_request(request: Any) -> Callable[[], None] | None:
-    """Give the connect request of the current attempt its id."""
-    attempt = _current.get()
-    if attempt is None or request.WhichOneof("message") != "connect":
-        return None
-    # For this request only: the room's own task is about to inherit the context, and so would
-    # whatever a user's handler starts in it.
-    _current.set(None)
-    request.connect.request_async_id = attempt.id
-    # The SDK's own three retries stretch a server that never answers to four times the timeout.
-    request.connect.options.join_retries = 0
+def _install(client: Any) -> None:
+    send = client.request
 
-    def mark_sent() -> None:
+    def send_tagged(request: Any) -> Any:
+        attempt = _current.get()
+        if attempt is None or request.WhichOneof("message") != "connect":
+            return send(request)
+        # For this request only: the room's own task is about to inherit the context, and so would
+        # whatever a user's handler starts in it.
+        _current.set(None)
+        request.connect.request_async_id = attempt.id
+        # The SDK's own three retries stretch a server that never answers to four times the timeout.
+        request.connect.options.join_retries = 0
+        response = send(request)
         attempt.sent = True
+        return response
 
-    return mark_sent
+    atexit.register(_settle_all)
+    client.request = send_tagged
+    client.queue.subscribe(asyncio.get_running_loop(), filter_fn=_handle_event)
 
 
-def _handle_event(event: Any) -> None:
-    """Handle a native event, on the native thread."""
-    kind = event.WhichOneof("message")
-    if kind == "connect":
-        _handle_result(event.connect)
-    elif kind == "disconnect" and event.disconnect.async_id in _leaving:
-        attempt = _leaving.pop(event.disconnect.async_id)
-        _drop_handles(attempt.result)
-        _settle(attempt)
+event_router.hooks.append(_install)
+
+
+def _handle_event(event: Any) -> bool:
+    """Handle a native event, on the native thread; return False, so that it is not delivered."""
+    try:
+        kind = event.WhichOneof("message")
+        if kind == "connect":
+            _handle_result(event.connect)
+        elif kind == "disconnect" and event.disconnect.async_id in _leaving:
+            attempt = _leaving.pop(event.disconnect.async_id)
+            _drop_handles(attempt.result)
+            _settle(attempt)
+    except Exception:  # noqa: BLE001 - the SDK swallows what its filters raise
+        _log.exception("livekit: handling a native event failed")
+    return False
 
 
 def _handle_result(callback: Any) -> None:
@@ -194,11 +198,6 @@ def _settle_all() -> None:
     for attempt in pending:
         _abandon(attempt)
     wait([attempt.settled for attempt in pending if attempt.sent], EXIT_TIMEOUT)
-
-
-event_router.request_hooks.append(_tag_request)
-event_router.event_filters.append(_handle_event)
-event_router.exit_hooks.append(_settle_all)
 
 
 async def _connect_and_wait(room: rtc.Room, url: str, token: str, options: rtc.RoomOptions) -> None:

@@ -77,18 +77,15 @@ def new_room() -> rtc.Room:
 
 
 def check_room(room: object) -> None:
-    """Raise `ConfigError` if `room` is no `rtc.Room`."""
     if not isinstance(room, rtc.Room):
         raise ConfigError(f"livekit: room must be an rtc.Room, got {type(room).__name__}")
 
 
 def is_disconnected(state: Any) -> bool:
-    """Return whether this state of a connection is the last one."""
     return bool(state == rtc.ConnectionState.CONN_DISCONNECTED)
 
 
 def is_reconnecting(state: Any) -> bool:
-    """Return whether the SDK reconnects in this state of a connection."""
     return bool(state == rtc.ConnectionState.CONN_RECONNECTING)
 
 
@@ -111,9 +108,6 @@ async def join(
     """Connect `room`, without a timeout of its own.
 
     Automatic subscription is off: it would include video.
-
-    Raises:
-        ConnectError: The connection failed.
     """
     room_options = rtc.RoomOptions(
         auto_subscribe=False,
@@ -143,7 +137,6 @@ def _connect_error(text: str, shown: str) -> ConnectError:
 
 
 async def leave(room: rtc.Room) -> None:
-    """Leave a room within `LEAVE_TIMEOUT`."""
     with anyio.move_on_after(LEAVE_TIMEOUT, shield=True):
         try:
             await room.disconnect()
@@ -171,11 +164,7 @@ def may_publish(room: rtc.Room) -> bool:
 async def publish(
     room: rtc.Room, track: rtc.LocalAudioTrack, options: SessionOptions
 ) -> rtc.LocalTrackPublication:
-    """Publish a track. When cancelled, unpublish it in bounded time.
-
-    Raises:
-        ConnectError: The server refused the track.
-    """
+    """Publish a track. When cancelled, unpublish it in bounded time."""
     publish_options = options.publish_options
     if publish_options is None:
         publish_options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
@@ -187,28 +176,18 @@ async def publish(
     except rtc.participant.PublishTrackError as error:
         raise ConnectError(f"livekit: publishing failed: {scrub(error.message)}") from None
     except asyncio.CancelledError:
+        # The SDK cannot cancel a publish, and without its answer the track would never be freed.
         with anyio.CancelScope(shield=True):
-            await _cancel_publish(room, publishing)
+            if room.isconnected():  # otherwise it never answers
+                await asyncio.wait({publishing}, timeout=CLOSE_TIMEOUT)
+            publishing.cancel()
+            await asyncio.wait({publishing})
+            if not publishing.cancelled() and publishing.exception() is None:
+                await unpublish(room, publishing.result())
         raise
 
 
-async def _cancel_publish(
-    room: rtc.Room, publishing: asyncio.Task[rtc.LocalTrackPublication]
-) -> None:
-    """Wait for the SDK, which cannot cancel a publish, and unpublish.
-
-    Without its answer the track would never be freed.
-    """
-    if room.isconnected():  # otherwise it never answers
-        await asyncio.wait({publishing}, timeout=CLOSE_TIMEOUT)
-    publishing.cancel()
-    await asyncio.wait({publishing})
-    if not publishing.cancelled() and publishing.exception() is None:
-        await unpublish(room, publishing.result())
-
-
 async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> None:
-    """Unpublish a track within `CLOSE_TIMEOUT`."""
     with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
         try:
             await room.local_participant.unpublish_track(publication.sid)
@@ -217,16 +196,11 @@ async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> N
 
 
 def mute(track: LocalTrack, muted: bool) -> None:
-    """Mute or unmute a published track."""
     (track.mute if muted else track.unmute)()
 
 
 async def send_dtmf(room: rtc.Room, code: int, digit: str) -> None:
-    """Send a telephone key to the room.
-
-    Raises:
-        LiveKitError: The SDK did not send it, or not within `DTMF_TIMEOUT`.
-    """
+    """Send a telephone key to the room within `DTMF_TIMEOUT`, or raise `LiveKitError`."""
     cause = f"no answer within {DTMF_TIMEOUT:g} s"
     with anyio.move_on_after(DTMF_TIMEOUT):
         try:
@@ -284,10 +258,7 @@ async def read_track(
     Close this generator when the track is unsubscribed or gone: the SDK never ends its stream.
     """
     stream = rtc.AudioStream(
-        track,
-        sample_rate=WIRE_RATE,
-        num_channels=num_channels,
-        frame_size_ms=frame_ms,
+        track, sample_rate=WIRE_RATE, num_channels=num_channels, frame_size_ms=frame_ms
     )
     try:
         async for event in stream:

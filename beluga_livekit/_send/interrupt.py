@@ -14,20 +14,15 @@ SILENCE_TIMEOUT = 2 * CAPTURE_TIMEOUT
 
 
 class Epoch:
-    """The time between two interrupts.
-
-    Attributes:
-        scope: Scope of the pump's work; an interrupt cancels it.
-        idle: Set when the pump has left `scope` and holds no audio.
-        ended: Set when the next epoch has begun.
-        cut_at: Position at which the interrupt cut off the audio.
-    """
+    """The time between two interrupts."""
 
     def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.idle = anyio.Event()
-        self.ended = anyio.Event()
-        self.cut_at = 0
+        self.scope: anyio.CancelScope = anyio.CancelScope()  # of the pump's work
+        self.idle: anyio.Event = (
+            anyio.Event()
+        )  # set when the pump has left `scope`, holding no audio
+        self.ended: anyio.Event = anyio.Event()  # set when the next epoch has begun
+        self.cut_at = 0  # position at which the interrupt cut off the audio
 
 
 class Epochs:
