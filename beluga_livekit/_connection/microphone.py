@@ -42,7 +42,7 @@ class Microphone:
     def apply_mute(self) -> None:
         """Mute or unmute the track, as `muted` says."""
         if self._track is not None and self._track.muted != self.muted:
-            rtc.mute(self._track, self.muted)
+            (self._track.mute if self.muted else self._track.unmute)()
 
     async def unpublish(self, room: rtc.Room) -> None:
         """Unpublish the track, if there is one; bounded."""

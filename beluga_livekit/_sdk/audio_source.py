@@ -105,10 +105,9 @@ class AudioSource:
         with anyio.move_on_after(CAPTURE_TIMEOUT, shield=True):
             try:
                 await self.rtc.capture_frame(frame)
+                self._error = ""
             except Exception as error:  # noqa: BLE001 - the SDK raises a bare Exception
                 self._error = str(error)
-            else:
-                self._error = ""
         self.answered_at = time.perf_counter()
 
 

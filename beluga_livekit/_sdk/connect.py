@@ -53,9 +53,8 @@ class _Attempt:
 
 _current: contextvars.ContextVar[_Attempt | None] = contextvars.ContextVar("_current", default=None)
 _lock = threading.Lock()
-_attempts: dict[int, _Attempt] = {}  # by request id
+_attempts: dict[int, _Attempt] = {}  # until connected or settled, by the id of their requests
 _abandoned: dict[Hashable, _Attempt] = {}  # the last one of each slot
-_leaving: dict[int, _Attempt] = {}  # by the request id of the disconnect
 
 
 async def connect(
@@ -122,8 +121,8 @@ def _handle_event(event: Any) -> bool:
         kind = event.WhichOneof("message")
         if kind == "connect":
             _handle_result(event.connect)
-        elif kind == "disconnect" and event.disconnect.async_id in _leaving:
-            attempt = _leaving.pop(event.disconnect.async_id)
+        elif kind == "disconnect" and event.disconnect.async_id in _attempts:
+            attempt = _attempts[event.disconnect.async_id]
             _drop_handles(attempt.result)
             _settle(attempt)
     except Exception:  # noqa: BLE001 - the SDK swallows what its filters raise
@@ -137,13 +136,10 @@ def _handle_result(callback: Any) -> None:
         if attempt is None:
             return
         if callback.error:
-            del _attempts[attempt.id]
             _settle(attempt)
             return
         attempt.result = callback.result
-        abandoned = attempt.abandoned or attempt.loop.is_closed()
-        if abandoned:
-            del _attempts[attempt.id]
+        abandoned = attempt.abandoned = attempt.abandoned or attempt.loop.is_closed()
     # No event is lost: the room's own queue has been subscribed since before the request.
     ready = ffi_pb2.FfiRequest()
     ready.ready_for_room_event.room_handle = callback.result.room.handle.id
@@ -155,8 +151,8 @@ def _handle_result(callback: Any) -> None:
 def _abandon(attempt: _Attempt) -> None:
     """Leave the room of an attempt: now if it has connected, else when it does."""
     with _lock:
-        if attempt.id not in _attempts:
-            return  # it has failed
+        if attempt.id not in _attempts or attempt.abandoned:
+            return  # it has failed, or is leaving
         if not attempt.sent:
             del _attempts[attempt.id]
             return
@@ -164,19 +160,18 @@ def _abandon(attempt: _Attempt) -> None:
         _abandoned[attempt.slot] = attempt
         if attempt.result is None:
             return
-        del _attempts[attempt.id]
     _leave(attempt)
 
 
 def _leave(attempt: _Attempt) -> None:
     request = ffi_pb2.FfiRequest()
     request.disconnect.room_handle = attempt.result.room.handle.id
-    request.disconnect.request_async_id = event_router.next_request_id()
-    _leaving[request.disconnect.request_async_id] = attempt
+    request.disconnect.request_async_id = attempt.id
     FfiClient.instance.request(request)
 
 
 def _settle(attempt: _Attempt) -> None:
+    _attempts.pop(attempt.id, None)
     if _abandoned.get(attempt.slot) is attempt:
         del _abandoned[attempt.slot]
     attempt.settled.set_result(None)
@@ -194,7 +189,7 @@ def _drop_handles(result: Any) -> None:
 def _settle_all() -> None:
     """Abandon all attempts at interpreter exit, and wait for them."""
     with _lock:
-        pending = {*_attempts.values(), *_abandoned.values(), *_leaving.values()}
+        pending = list(_attempts.values())
     for attempt in pending:
         _abandon(attempt)
     wait([attempt.settled for attempt in pending if attempt.sent], EXIT_TIMEOUT)

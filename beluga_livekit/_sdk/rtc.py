@@ -10,15 +10,8 @@ import anyio
 import numpy as np
 from livekit import rtc
 
-from .._errors import (
-    AuthenticationError,
-    ConfigError,
-    ConnectError,
-    DisconnectReason,
-    LiveKitError,
-    display_url,
-    scrub,
-)
+from .. import _errors
+from .._errors import ConfigError, ConnectError, DisconnectReason, scrub
 from .._options import SessionOptions
 from .._room.participants import Participant, ParticipantKind, TrackSource
 from .._token import Grants
@@ -50,29 +43,24 @@ Publication = rtc.LocalTrackPublication
 RemotePublication = rtc.RemoteTrackPublication
 
 
-class _LogFilter(logging.Filter):
-    """Removes tokens from the SDK's log lines, and drops a harmless warning.
+def _filter_log(record: logging.LogRecord) -> bool:
+    """Remove tokens from the SDK's log lines, and drop a harmless warning.
 
     The SDK logs the whole token where the server refuses it. The warning is about a track's handle
     that the native side drops before Python's garbage collector does.
     """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if "Attempted to drop unknown FFI handle" in message:
-            return False
-        if (scrubbed := scrub(message)) != message:
-            record.msg, record.args = scrubbed, ()
-        return True
-
-
-_log_filter = _LogFilter()
+    message = record.getMessage()
+    if "Attempted to drop unknown FFI handle" in message:
+        return False
+    if (scrubbed := scrub(message)) != message:
+        record.msg, record.args = scrubbed, ()
+    return True
 
 
 def new_room() -> rtc.Room:
     """Make a room. Like all SDK objects it needs the running event loop."""
     event_router.install()
-    logging.getLogger("livekit").addFilter(_log_filter)  # adding it again has no effect
+    logging.getLogger("livekit").addFilter(_filter_log)  # adding it again has no effect
     return rtc.Room()
 
 
@@ -119,7 +107,9 @@ async def join(
     try:
         await connect(room, url, token, room_options, slot)
     except rtc.ConnectError as error:  # `from None`: its text may hold the token
-        raise _connect_error(error.message.replace(token, "<token>"), display_url(url)) from None
+        raise _connect_error(
+            error.message.replace(token, "<token>"), _errors.display_url(url)
+        ) from None
 
 
 def _connect_error(text: str, shown: str) -> ConnectError:
@@ -127,7 +117,7 @@ def _connect_error(text: str, shown: str) -> ConnectError:
     code = int(status[1]) if status else None
     cause = " ".join(scrub(text.removeprefix("engine: signal failure: ")).split())
     if code in (401, 403):
-        return AuthenticationError(
+        return _errors.AuthenticationError(
             f"livekit: joining {shown} failed: the server refused the token: {cause}; "
             "check its API key and secret"
         )
@@ -156,9 +146,8 @@ def local_track(source: rtc.AudioSource) -> rtc.LocalAudioTrack:
 def may_publish(room: rtc.Room) -> bool:
     """Return whether the session may publish a microphone in a joined room."""
     granted = room.local_participant.permissions
-    microphone = rtc.TrackSource.SOURCE_MICROPHONE
-    sources = granted.can_publish_sources
-    return granted.can_publish and (not sources or microphone in sources)
+    sources = granted.can_publish_sources or [rtc.TrackSource.SOURCE_MICROPHONE]
+    return granted.can_publish and rtc.TrackSource.SOURCE_MICROPHONE in sources
 
 
 async def publish(
@@ -195,10 +184,6 @@ async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> N
             _log.debug("livekit: unpublishing failed: %s", scrub(str(error)))
 
 
-def mute(track: LocalTrack, muted: bool) -> None:
-    (track.mute if muted else track.unmute)()
-
-
 async def send_dtmf(room: rtc.Room, code: int, digit: str) -> None:
     """Send a telephone key to the room within `DTMF_TIMEOUT`, or raise `LiveKitError`."""
     cause = f"no answer within {DTMF_TIMEOUT:g} s"
@@ -209,7 +194,7 @@ async def send_dtmf(room: rtc.Room, code: int, digit: str) -> None:
             cause = scrub(error.message)
         else:
             return
-    raise LiveKitError(f"livekit: sending the key {digit!r} failed: {cause}")
+    raise _errors.LiveKitError(f"livekit: sending the key {digit!r} failed: {cause}")
 
 
 _KINDS = {
@@ -272,9 +257,9 @@ async def read_track(
 
 
 _REASONS: dict[Any, DisconnectReason] = {
-    value: DisconnectReason(name.lower().replace("unknown_reason", "unknown"))
+    value: DisconnectReason[name]
     for name, value in rtc.DisconnectReason.items()
-    if name == "UNKNOWN_REASON" or name in DisconnectReason.__members__
+    if name in DisconnectReason.__members__
 }
 
 

@@ -26,16 +26,11 @@ class Epoch:
 
 
 class Epochs:
-    """The current epoch, and its end.
-
-    Args:
-        source: The source to silence.
-        pump_finished: Set when there is no pump that could become idle.
-    """
+    """The current epoch, and its end."""
 
     def __init__(self, source: PacedAudioSource, pump_finished: anyio.Event) -> None:
         self._source = source
-        self._pump_finished = pump_finished
+        self._pump_finished = pump_finished  # set when there is no pump that could become idle
         self._turn = anyio.Semaphore(1, fast_acquire=True)  # a lock that another task releases
         self.current = Epoch()
 

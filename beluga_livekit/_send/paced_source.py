@@ -133,7 +133,16 @@ class PacedAudioSource:
             if not (first < last or (first == last and end is None and has_just_ended)):
                 return Cut(position, 0)
             fade = BLOCK if start <= position else 0  # what has not begun needs no fade-out
-            moved = await self._replace_queue(source, position, first, last, fade)
+            recent = np.concatenate([self._silence(BLOCK), *self._recent])
+            offset = self.end - len(recent)
+            played = position - offset
+            queued = fade_out(recent, first - offset, last - offset, fade)[played:]
+            source.clear()
+            moved = position + len(queued) - self.end
+            self._recent = deque([recent[:played]])
+            self._last_tick, self.end = self._tick(), position
+            if len(queued):
+                await self._queue(source, queued)
             if end is None:
                 self._faded_at = self.end
             return Cut(position, moved)
@@ -143,22 +152,6 @@ class PacedAudioSource:
             source, self._source = self._source, None
             if source is not None:
                 await source.aclose()
-
-    async def _replace_queue(
-        self, source: AudioSource, position: int, first: int, last: int, fade: int
-    ) -> int:
-        """Queue the audio again without a part; return the samples by which its end has moved."""
-        recent = np.concatenate([self._silence(BLOCK), *self._recent])
-        offset = self.end - len(recent)
-        played = position - offset
-        queued = fade_out(recent, first - offset, last - offset, fade)[played:]
-        source.clear()
-        moved = position + len(queued) - self.end
-        self._recent = deque([recent[:played]])
-        self._last_tick, self.end = self._tick(), position
-        if len(queued):
-            await self._queue(source, queued)
-        return moved
 
     async def _queue(self, source: AudioSource, samples: Samples) -> None:
         await source.capture(samples)

@@ -27,13 +27,7 @@ CLOSE_TIMEOUT = 2.0
 async def frames_of(
     source: PlaySource, sample_rate: int | None, num_channels: int
 ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
-    """Yield the frames of a play source; close the source on exit, whatever happens.
-
-    Raises:
-        ConfigError: A format out of range, or bytes without `sample_rate`.
-        ValueError: The bytes end within a sample.
-        TypeError: The source gives neither frames nor bytes.
-    """
+    """Yield the frames of a play source; close the source on exit, whatever happens."""
     is_whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)
     pieces: Any = (source,) if is_whole else source
     try:

@@ -73,7 +73,6 @@ class SendPump:
         channels = rtc.wire_channels(options.num_channels)
         self._writer = WireWriter(channels, self.gate, self.source)
         self._playbacks: list[Playback] = []
-        self._current: Playback | None = None  # the pump takes its frames
         self._cancelled = anyio.CancelScope()
         self._is_drained = False
 
@@ -124,22 +123,20 @@ class SendPump:
             return
         playback.begin(self._writer.end)
         self._writer.trimmer.cancel()
-        self._current = playback
-        try:
-            with playback.pumping:
-                while (received := await self._receive(playback.frames)) is not None:
-                    self._writer.trimmer.reset()
-                    await self._writer.write(received[0])
-        finally:
-            self._current = None
+        with playback.pumping:
+            while (received := await self._receive(playback.frames, playback)) is not None:
+                self._writer.trimmer.reset()
+                await self._writer.write(received[0])
         if playback.pumping.cancel_called and playback.given:
             self._discard()
         playback.drain(self._writer.end)
 
-    async def _receive(self, items: MemoryObjectReceiveStream[T]) -> tuple[T, bool] | None:
+    async def _receive(
+        self, items: MemoryObjectReceiveStream[T], playback: Playback | None = None
+    ) -> tuple[T, bool] | None:
         """Return the next item, and whether the pump waited for it; None after the last.
 
-        Pad audio that has ended meanwhile.
+        Audio that has ended meanwhile is padded. The padding is no part of the playback.
         """
         try:
             while True:
@@ -150,8 +147,8 @@ class SendPump:
                 with anyio.move_on_after(max(self.source.seconds_queued - PAD_AT, PATIENCE)):
                     return await items.receive(), True
                 silence = await self._writer.pad()
-                if self._current is not None and self._current.start is not None:
-                    self._current.start += silence  # no part of the playback
+                if playback is not None and playback.start is not None:
+                    playback.start += silence
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return None
 
@@ -162,13 +159,14 @@ class SendPump:
 
     # The callers' tasks.
 
-    async def play(self, frames: AsyncIterator[AudioFrame]) -> Playout:
-        """Play frames in one piece; wait until they were played. Raises as `session.play` does."""
+    async def play(self, frames: AsyncIterator[AudioFrame] | None) -> Playout:
+        """Play frames in one piece; return when they, and earlier audio, have been played."""
         with self._new_playback() as playback:
             try:
                 await self._queue.enqueue(playback)
-                async for frame in frames:
-                    await playback.send(frame)
+                if frames is not None:
+                    async for frame in frames:
+                        await playback.send(frame)
                 playback.finish()
                 await self._wait_until_played(playback)
             except anyio.get_cancelled_exc_class():
@@ -180,11 +178,7 @@ class SendPump:
     async def wait_for_playout(self) -> None:
         """Wait until earlier sends and plays have been played or interrupted."""
         if not self._queue.is_ended:
-            with self._new_playback() as playback:  # without frames: a mark in the queue
-                await self._queue.enqueue(playback)
-                playback.finish()
-                await self._wait_until_played(playback)
-            playback.result()
+            await self.play(None)
             return
         await self.finished.wait()
         if not self._is_drained:
