@@ -237,7 +237,7 @@ class SessionRunner:
 
     async def _wait_until_arrived(self) -> None:
         await self.pump.finished.wait()
-        await anyio.sleep(max(0.0, self.connection.linger - self.pump.seconds_idle))
+        await anyio.sleep(max(0.0, self.connection.linger - self.pump.source.seconds_idle))
 
     async def _leave_after_departure(self) -> None:
         """End the session when the last selected participant has been gone for long enough."""

@@ -103,7 +103,7 @@ class LoopbackConnection(Connection):
         if self.receives_only:
             self._pump.cancel()
         else:
-            self._audio = rtc.local_track((await self._pump.open()).rtc)
+            self._audio = rtc.local_track((await self._pump.source.open()).rtc)
             self.sid = f"TR_loopback_{next(_sids)}"
         self._room_state.update_participant(attrs.evolve(self.participant, is_self=True))
         self._hub.join(self)

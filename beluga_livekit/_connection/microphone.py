@@ -34,7 +34,7 @@ class Microphone:
         Raises:
             ConnectError: The server refused it.
         """
-        self._track = rtc.local_track((await self._pump.open()).rtc)
+        self._track = rtc.local_track((await self._pump.source.open()).rtc)
         self._pump.gate.unsubscribed()
         self._publication = await rtc.publish(room, self._track, self._options)
         self.apply_mute()
@@ -42,7 +42,7 @@ class Microphone:
     def apply_mute(self) -> None:
         """Mute or unmute the track, as `muted` says."""
         if self._track is not None and self._track.muted != self.muted:
-            rtc.mute(self._track, self.muted)
+            (self._track.mute if self.muted else self._track.unmute)()
 
     async def unpublish(self, room: rtc.Room) -> None:
         """Unpublish the track, if there is one; bounded."""

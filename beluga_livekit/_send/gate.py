@@ -6,15 +6,10 @@ from .._logging import SessionLog
 
 
 class PlaybackGate:
-    """Blocks playback while disconnected, and until a remote participant subscribes.
-
-    Args:
-        subscription_timeout: Timeout for the first subscriber of a track (s).
-        log: The session's log.
-    """
+    """Blocks playback while disconnected, and until a remote participant subscribes."""
 
     def __init__(self, subscription_timeout: float, log: SessionLog) -> None:
-        self._timeout = subscription_timeout
+        self._timeout = subscription_timeout  # for the first subscriber of a track (s)
         self._log = log
         self._connected = anyio.Event()  # replaced when the gate pauses
         self._paused = anyio.Event()  # replaced when it resumes
@@ -49,8 +44,14 @@ class PlaybackGate:
         """Wait for the connection and for a subscriber."""
         while not (self._connected.is_set() and self._subscribed.is_set()):
             await self._connected.wait()
-            if not self._subscribed.is_set():
-                await self._wait_for_subscriber()
+            if self._subscribed.is_set():
+                continue
+            with anyio.move_on_after(self._timeout) as scope:
+                await self._subscribed.wait()
+            if scope.cancelled_caught and self._timeout > 0:
+                timeout = self._timeout
+                self._log.warning("no participant has subscribed within %g s; playing", timeout)
+            self._subscribed.set()
 
     async def wait_until_paused(self, seconds: float) -> None:
         """Wait until the gate has been paused for this long (s)."""
@@ -60,10 +61,3 @@ class PlaybackGate:
                 await self._connected.wait()
                 continue
             return
-
-    async def _wait_for_subscriber(self) -> None:
-        with anyio.move_on_after(self._timeout) as scope:
-            await self._subscribed.wait()
-        if scope.cancelled_caught and self._timeout > 0:
-            self._log.warning("no participant has subscribed within %g s; playing", self._timeout)
-        self._subscribed.set()

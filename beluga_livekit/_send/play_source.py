@@ -27,25 +27,17 @@ CLOSE_TIMEOUT = 2.0
 async def frames_of(
     source: PlaySource, sample_rate: int | None, num_channels: int
 ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
-    """Yield the frames of a play source; close the source on exit, whatever happens.
-
-    Raises:
-        ConfigError: A format out of range, or bytes without `sample_rate`.
-        ValueError: The bytes end within a sample.
-        TypeError: The source gives neither frames nor bytes.
-    """
+    """Yield the frames of a play source; close the source on exit, whatever happens."""
     is_whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)
     pieces: Any = (source,) if is_whole else source
     try:
         if sample_rate is not None:
             check_rate(sample_rate)
         check_channels(num_channels)
-        if isinstance(pieces, np.ndarray | str):
-            raise TypeError(_type_error("got", source))
         if isinstance(pieces, AsyncIterable):
             pieces = aiter(pieces)
-        elif isinstance(pieces, Iterable):
-            pieces = _AsyncPieces(pieces)
+        elif isinstance(pieces, Iterable) and not isinstance(pieces, np.ndarray | str):
+            pieces = _as_async(pieces)
         else:
             raise TypeError(_type_error("got", source))
         async with aclosing(_decode(pieces, sample_rate, num_channels)) as frames:
@@ -78,19 +70,13 @@ async def _decode(
         decoder.finish()
 
 
-class _AsyncPieces(AsyncIterator[Any]):
-    """A synchronous iterator as an asynchronous one."""
-
-    def __init__(self, pieces: Iterable[Any]) -> None:
-        self._pieces = iter(pieces)
-
-    async def __anext__(self) -> Any:
-        for piece in self._pieces:
-            return piece
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        await _close(self._pieces)
+async def _as_async(pieces: Iterable[Any]) -> AsyncGenerator[Any]:
+    iterator = iter(pieces)
+    try:
+        for piece in iterator:
+            yield piece
+    finally:
+        await _close(iterator)
 
 
 async def _close(source: Any) -> None:

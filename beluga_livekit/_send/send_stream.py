@@ -9,17 +9,13 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
-from .playback import Playback, QueuedFrame
+from .playback import Playback, QueuedFrame, raising
 
 
 class SendStream(MemoryObjectSendStream[AudioFrame]):
     """tx: a memory object stream that checks its frames and raises why the session ended.
 
-    Args:
-        state: State of the queue's memory object stream.
-        closed_error: Makes the exception for a send to an ended session.
-        epoch: Returns the current epoch. A frame belongs to the epoch in which its send began,
-            also if it reaches the queue later.
+    A frame belongs to the epoch in which its send began, also if it reaches the queue later.
     """
 
     def __init__(
@@ -32,17 +28,13 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
     def send_nowait(self, item: AudioFrame | QueuedFrame) -> None:
         # anyio's `send` calls this with the item that it was given.
         queued: Any = item if isinstance(item, QueuedFrame) else self._queued(item)
-        try:
+        with raising(self._closed_error):
             super().send_nowait(queued)
-        except anyio.BrokenResourceError:
-            raise self._closed_error() from None
 
     async def send(self, item: AudioFrame) -> None:
         queued: Any = self._queued(item)
-        try:
+        with raising(self._closed_error):
             await super().send(queued)
-        except anyio.BrokenResourceError:
-            raise self._closed_error() from None
 
     def clone(self) -> Self:
         if self._closed:
@@ -64,10 +56,6 @@ class SendQueue:
 
     The queue holds no items: a send or `enqueue` returns when the pump receives its item. It ends
     when tx and its clones are closed; playbacks never keep it open.
-
-    Attributes:
-        tx: Sending end for frames.
-        items: Receiving end for the pump.
     """
 
     def __init__(self, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]) -> None:
@@ -79,23 +67,14 @@ class SendQueue:
 
     @property
     def is_ended(self) -> bool:
-        """Whether tx and its clones are closed."""
         return self.items.statistics().open_send_streams == 0
 
     async def enqueue(self, playback: Playback) -> None:
-        """Queue a playback; return when the pump receives it.
-
-        Raises:
-            anyio.ClosedResourceError: Tx is closed.
-            Exception: `closed_error`; the queue is closed.
-        """
+        """Queue a playback; return when the pump receives it."""
         if self.is_ended:
             raise anyio.ClosedResourceError("livekit: tx is closed")
-        with MemoryObjectSendStream[QueuedFrame | Playback](self._state) as end:
-            try:
-                await end.send(playback)
-            except anyio.BrokenResourceError:
-                raise self._closed_error() from None
+        with MemoryObjectSendStream(self._state) as end, raising(self._closed_error):
+            await end.send(playback)
 
     def discard(self) -> None:
         """Drop the items of the tasks that wait; their sends return."""
@@ -104,5 +83,4 @@ class SendQueue:
                 self.items.receive_nowait()
 
     def close(self) -> None:
-        """Accept no more items; sends raise `closed_error`."""
         self.items.close()
