@@ -32,7 +32,6 @@ _log = logging.getLogger("beluga_livekit")
 # Timeout for a cancelled connect without the private names (s). The SDK's watchdog fires after
 # 15 s, and the SDK gives up on a server that never answers after 32 s.
 FALLBACK_TIMEOUT = 40.0
-
 # Timeout at interpreter exit for abandoned attempts (s): time to land and to leave again. What an
 # attempt leaves behind stays in the room for 20 s.
 EXIT_TIMEOUT = 1.0

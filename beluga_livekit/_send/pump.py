@@ -15,7 +15,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from .._errors import LiveKitError
 from .._logging import SessionLog
 from .._options import SessionOptions
-from .._playout import Playout
 from .._sdk import rtc
 from .._tasks import complete
 from ..audio.format import WIRE_RATE
@@ -23,7 +22,7 @@ from ..audio.frame import AudioFrame
 from .gate import PlaybackGate
 from .interrupt import SILENCE_TIMEOUT, Epoch, Epochs
 from .paced_source import PacedAudioSource
-from .playback import Playback, PlaybackState
+from .playback import Playback, PlaybackState, Playout
 from .send_stream import SendQueue
 from .wire_writer import WireWriter
 
@@ -200,13 +199,11 @@ class SendPump:
             self._queue.discard()
 
     def finish(self) -> None:
-        """Accept no more input; `run` returns when the accepted audio was played."""
         self._queue.close()
         for playback in self._playbacks:
             playback.close_input()
 
     def cancel(self) -> None:
-        """Accept no more input, and discard what was accepted."""
         self.finish()
         self._cancelled.cancel()
 
