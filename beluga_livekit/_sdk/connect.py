@@ -7,8 +7,6 @@ closed, it leaves the room again on the spot.
 
 The life of an attempt: sent -> connected -> done; or sent -> abandoned -> connected -> leaving ->
 settled. `settled` is done when nothing of the attempt is in the room any more.
-
-Without the private names (`event_router.SUPPORTED`) a cancelled connect is waited for instead.
 """
 
 import asyncio
@@ -79,9 +77,8 @@ async def connect(
     except BaseException:
         if not room.isconnected():
             _abandon(attempt)
-            queue = getattr(room, "_ffi_queue", None)
-            if queue is not None:  # livekit 1.1 leaves it subscribed
-                FfiClient.instance.queue.unsubscribe(queue)
+            if (queue := getattr(room, "_ffi_queue", None)) is not None:
+                FfiClient.instance.queue.unsubscribe(queue)  # livekit 1.1 leaves it subscribed
         raise
     finally:
         _current.reset(reset)

@@ -132,14 +132,12 @@ class Playback:
 
     def shift(self, after: int, samples: int) -> None:
         """Move its positions at or behind `after`: the audio there has moved."""
-        if self.start is not None and self.start >= after:
-            self.start += samples
-        if self.end is not None and self.end >= after:
-            self.end += samples
+        self._map_positions(lambda position: position + samples if position >= after else position)
 
     def clip(self, position: int) -> None:
         """Limit its positions: the audio behind this position was discarded."""
-        if self.start is not None:
-            self.start = min(self.start, position)
-        if self.end is not None:
-            self.end = min(self.end, position)
+        self._map_positions(lambda own: min(own, position))
+
+    def _map_positions(self, function: Callable[[int], int]) -> None:
+        self.start = None if self.start is None else function(self.start)
+        self.end = None if self.end is None else function(self.end)

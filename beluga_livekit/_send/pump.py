@@ -23,7 +23,7 @@ from .gate import PlaybackGate
 from .interrupt import SILENCE_TIMEOUT, Epoch, Epochs
 from .paced_source import PacedAudioSource
 from .playback import Playback, PlaybackState, Playout
-from .send_stream import SendQueue
+from .send_stream import SendQueue, SendStream
 from .wire_writer import WireWriter
 
 # Pad the end of audio to a whole block only when the SDK's queue holds at most this much (s).
@@ -68,9 +68,8 @@ class SendPump:
         self.source: PacedAudioSource = PacedAudioSource(options)
         self._epochs = Epochs(self.source, self.finished)
         self._queue = SendQueue(closed_error, lambda: self._epochs.current)
-        self.tx = self._queue.tx
-        channels = rtc.wire_channels(options.num_channels)
-        self._writer = WireWriter(channels, self.gate, self.source)
+        self.tx: SendStream = self._queue.tx
+        self._writer = WireWriter(rtc.wire_channels(options.num_channels), self.gate, self.source)
         self._playbacks: list[Playback] = []
         self._cancelled = anyio.CancelScope()
         self._is_drained = False
