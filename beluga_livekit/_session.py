@@ -13,7 +13,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from ._errors import ConfigError, DisconnectReason
 from ._lifecycle import CLOSED, SessionRunner
 from ._options import ParticipantKeywords, ReceiveKeywords, ReceiveOptions, check_names
-from ._playout import Playout
 from ._receive.participant_streams import ParticipantStream, serve_participants
 from ._receive.pipeline import ReceiveStatistics
 from ._room.dtmf import KEY_INTERVAL, dtmf_codes
@@ -21,6 +20,7 @@ from ._room.events import RoomEvent
 from ._room.participants import Participant, ParticipantFilter
 from ._sdk import rtc
 from ._send.play_source import PlaySource, frames_of
+from ._send.playback import Playout
 from ._send.pump import SendStatistics
 from ._send.send_stream import SendStream
 from .audio.format import is_number

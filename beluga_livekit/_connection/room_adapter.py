@@ -138,7 +138,7 @@ class RoomAdapter:
                 participant.identity,
                 source,
                 muted=publication.muted,
-                has_preconnect_audio=rtc.has_preconnect_audio(publication),
+                has_preconnect_audio=rtc.TF_PRECONNECT_BUFFER in publication.audio_features,
                 publication=publication,
             )
             self._parts.room_state.add_track(track)
@@ -149,7 +149,7 @@ class RoomAdapter:
 
     def _set_audio(self, audio: Any, publication: Any, participant: Any) -> None:
         self.subscriptions.confirm(publication.sid)
-        num_channels = rtc.num_channels_of(publication)
+        num_channels = 2 if rtc.TF_STEREO in publication.audio_features else 1
         self._parts.room_state.set_audio(publication.sid, audio, num_channels)
 
     def _unset_audio(self, audio: Any, publication: Any, participant: Any) -> None:
@@ -212,7 +212,7 @@ class RoomAdapter:
 
     def _check_state(self, state: Any) -> None:
         self._timers.cancel("state")
-        if rtc.is_disconnected(state):
+        if state == rtc.ConnectionState.CONN_DISCONNECTED:
             self._timers.start("state", STATE_GRACE, lambda: self._end(None))
-        elif not rtc.is_reconnecting(state):
+        elif state != rtc.ConnectionState.CONN_RECONNECTING:
             self._timers.start("state", STATE_GRACE, self._set_reconnected)

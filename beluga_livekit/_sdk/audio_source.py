@@ -23,7 +23,6 @@ CAPTURE_TIMEOUT = 5.0
 # Interval of the checks for an answer (s). A wake-up instead would cost what is saved here.
 POLL_INTERVAL = 0.0005
 
-
 _waiting: dict[int, "AudioSource"] = {}  # by the request ids of their captures
 
 
@@ -41,11 +40,7 @@ class AudioSource:
         self._error = ""
 
     async def capture(self, samples: Samples) -> None:
-        """Queue samples of shape (n,) or (n, 2); return before they have arrived.
-
-        Raises:
-            LiveKitError: An earlier capture failed.
-        """
+        """Queue samples of shape (n,) or (n, 2); return before they have arrived."""
         await self.wait_until_answered()
         samples = np.ascontiguousarray(samples)
         if event_router.SUPPORTED:
@@ -54,11 +49,7 @@ class AudioSource:
             await self._capture_with_public_api(samples)
 
     async def wait_until_answered(self) -> None:
-        """Wait until all captures have arrived in the native queue, and it has room again.
-
-        Raises:
-            LiveKitError: A capture failed.
-        """
+        """Wait until the native queue has all captures, and room; raise if a capture failed."""
         if self._unanswered:
             with anyio.move_on_after(CAPTURE_TIMEOUT):
                 while self._unanswered:  # noqa: ASYNC110 - see POLL_INTERVAL
@@ -116,11 +107,8 @@ def _take_answers(client: Any) -> None:
     put = client.queue.put
 
     def put_others(event: Any) -> None:
-        answer = event.capture_audio_frame
-        source = (
-            _waiting.pop(answer.async_id, None) if event.HasField("capture_audio_frame") else None
-        )
-        if source is None:
+        answer = event.capture_audio_frame  # empty in other events
+        if (source := _waiting.pop(answer.async_id, None)) is None:
             put(event)
         else:
             source._answer(answer.async_id, answer.error)

@@ -7,8 +7,6 @@ closed, it leaves the room again on the spot.
 
 The life of an attempt: sent -> connected -> done; or sent -> abandoned -> connected -> leaving ->
 settled. `settled` is done when nothing of the attempt is in the room any more.
-
-Without the private names (`event_router.SUPPORTED`) a cancelled connect is waited for instead.
 """
 
 import asyncio
@@ -32,7 +30,6 @@ _log = logging.getLogger("beluga_livekit")
 # Timeout for a cancelled connect without the private names (s). The SDK's watchdog fires after
 # 15 s, and the SDK gives up on a server that never answers after 32 s.
 FALLBACK_TIMEOUT = 40.0
-
 # Timeout at interpreter exit for abandoned attempts (s): time to land and to leave again. What an
 # attempt leaves behind stays in the room for 20 s.
 EXIT_TIMEOUT = 1.0
@@ -80,9 +77,8 @@ async def connect(
     except BaseException:
         if not room.isconnected():
             _abandon(attempt)
-            queue = getattr(room, "_ffi_queue", None)
-            if queue is not None:  # livekit 1.1 leaves it subscribed
-                FfiClient.instance.queue.unsubscribe(queue)
+            if (queue := getattr(room, "_ffi_queue", None)) is not None:
+                FfiClient.instance.queue.unsubscribe(queue)  # livekit 1.1 leaves it subscribed
         raise
     finally:
         _current.reset(reset)

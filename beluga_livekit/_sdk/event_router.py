@@ -45,16 +45,12 @@ __all__ = ["SUPPORTED", "FfiClient", "FfiHandle", "ffi_pb2"]
 EXIT_PAUSE = 0.1
 
 # Request ids of our own, far above those that the native side counts up from 1.
-_request_ids = itertools.count(1 << 62)
+next_request_id = itertools.count(1 << 62).__next__
 _lock = threading.Lock()
 _installed_in: Any = None
 
 hooks: list[Callable[[Any], None]] = []
 """Called once per process with the SDK's client, after it has started."""
-
-
-def next_request_id() -> int:
-    return next(_request_ids)
 
 
 def install() -> None:

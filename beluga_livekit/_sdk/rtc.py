@@ -28,7 +28,6 @@ DTMF_TIMEOUT = 5.0
 # Timeout for unpublishing, and for closing the stream of a track (s). Each takes some milliseconds,
 # but the SDK does not bound them, and at times never answers an unpublish.
 CLOSE_TIMEOUT = 2.0
-
 # Limit of the SDK's own connect timeout (s), which it counts in milliseconds, without infinity.
 MAX_CONNECT_TIMEOUT = 3600.0
 
@@ -36,6 +35,7 @@ MAX_CONNECT_TIMEOUT = 3600.0
 TF_STEREO = 0
 TF_PRECONNECT_BUFFER = 6
 
+ConnectionState = rtc.ConnectionState
 Room = rtc.Room
 LocalTrack = rtc.LocalAudioTrack
 Track = rtc.LocalAudioTrack | rtc.RemoteAudioTrack
@@ -67,14 +67,6 @@ def new_room() -> rtc.Room:
 def check_room(room: object) -> None:
     if not isinstance(room, rtc.Room):
         raise ConfigError(f"livekit: room must be an rtc.Room, got {type(room).__name__}")
-
-
-def is_disconnected(state: Any) -> bool:
-    return bool(state == rtc.ConnectionState.CONN_DISCONNECTED)
-
-
-def is_reconnecting(state: Any) -> bool:
-    return bool(state == rtc.ConnectionState.CONN_RECONNECTING)
 
 
 def check_options(options: SessionOptions) -> None:
@@ -225,14 +217,6 @@ def source_of(publication: rtc.RemoteTrackPublication) -> TrackSource | None:
     if publication.source == rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO:
         return TrackSource.SCREEN_SHARE_AUDIO
     return TrackSource.MICROPHONE
-
-
-def has_preconnect_audio(publication: rtc.RemoteTrackPublication) -> bool:
-    return TF_PRECONNECT_BUFFER in publication.audio_features
-
-
-def num_channels_of(publication: rtc.RemoteTrackPublication) -> int:
-    return 2 if TF_STEREO in publication.audio_features else 1
 
 
 async def read_track(

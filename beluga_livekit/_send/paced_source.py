@@ -18,16 +18,13 @@ from ..audio.format import BLOCK, WIRE_RATE, Samples
 # queue, or silence if there is less. The ticks do not drift (0.4 ms in 7 minutes), and the SDK does
 # not report them.
 BLOCK_SECONDS = 0.01
-
 # Part of a tick's interval (s since the tick) for operations that must fall between two certain
 # ticks: a tick is up to 1 ms late, and a capture takes up to 2 ms to arrive.
 EARLIEST, LATEST = 0.0025, 0.007
-
 # Accept the clock's phase once two probes agree within this tolerance (s). Scheduling can delay a
 # probe, never advance it. Measured on an idle machine: 0.33 ms at most, in 400 probes.
 PHASE_TOLERANCE = 0.0005
 MAX_PROBES = 20
-
 # Capacity of the SDK's queue beyond `send_buffer` (blocks). The SDK answers a capture at once while
 # its queue has room. `play` is paced by the clock, so ours never fills: while a capture waits for a
 # tick, the SDK refuses all others.

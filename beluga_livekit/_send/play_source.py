@@ -9,7 +9,7 @@ import anyio
 import numpy as np
 
 from .._errors import ConfigError
-from ..audio.format import check_channels, check_rate
+from ..audio.format import check_channels
 from ..audio.frame import AudioFrame
 from ..audio.framing import PcmDecoder
 
@@ -31,8 +31,7 @@ async def frames_of(
     is_whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)
     pieces: Any = (source,) if is_whole else source
     try:
-        if sample_rate is not None:
-            check_rate(sample_rate)
+        decoder = None if sample_rate is None else PcmDecoder(sample_rate, num_channels)
         check_channels(num_channels)
         if isinstance(pieces, AsyncIterable):
             pieces = aiter(pieces)
@@ -40,7 +39,7 @@ async def frames_of(
             pieces = _as_async(pieces)
         else:
             raise TypeError(_type_error("got", source))
-        async with aclosing(_decode(pieces, sample_rate, num_channels)) as frames:
+        async with aclosing(_decode(pieces, decoder)) as frames:
             yield frames
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
@@ -51,21 +50,17 @@ async def frames_of(
 
 
 async def _decode(
-    pieces: AsyncIterator[Any], sample_rate: int | None, num_channels: int
+    pieces: AsyncIterator[Any], decoder: PcmDecoder | None
 ) -> AsyncGenerator[AudioFrame]:
-    decoder: PcmDecoder | None = None
     async for piece in pieces:
         if isinstance(piece, AudioFrame):
             yield piece
-        elif isinstance(piece, bytes | bytearray | memoryview):
-            if decoder is None:
-                if sample_rate is None:
-                    raise ConfigError("play failed: bytes have no sample rate; pass sample_rate=")
-                decoder = PcmDecoder(sample_rate, num_channels)
-            if (frame := decoder.push(bytes(piece))) is not None:
-                yield frame
-        else:
+        elif not isinstance(piece, bytes | bytearray | memoryview):
             raise TypeError(_type_error("its source gave", piece))
+        elif decoder is None:
+            raise ConfigError("play failed: bytes have no sample rate; pass sample_rate=")
+        elif (frame := decoder.push(bytes(piece))) is not None:
+            yield frame
     if decoder is not None:
         decoder.finish()
 

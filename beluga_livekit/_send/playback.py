@@ -1,4 +1,4 @@
-"""Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`)."""
+"""Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`), with its `Playout`."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 import anyio
+import attrs
 
-from .._playout import Playout
 from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
@@ -20,6 +20,26 @@ def raising(closed_error: Callable[[], Exception]) -> Generator[None]:
         yield
     except anyio.BrokenResourceError:
         raise closed_error() from None
+
+
+def _microseconds(seconds: float) -> float:
+    return round(seconds, 6)
+
+
+@attrs.frozen
+class Playout:
+    """How much of a play source was played.
+
+    Attributes:
+        played: Seconds of the source that left this process. Audio in the network and in remote
+            buffers (about 0.1 s) counts as played.
+        dropped: Seconds that the source had given and that were not played.
+        interrupted: Whether `interrupt` ended the playback.
+    """
+
+    played: float = attrs.field(converter=_microseconds)
+    dropped: float = attrs.field(converter=_microseconds)
+    interrupted: bool
 
 
 class QueuedFrame(NamedTuple):
@@ -112,14 +132,12 @@ class Playback:
 
     def shift(self, after: int, samples: int) -> None:
         """Move its positions at or behind `after`: the audio there has moved."""
-        if self.start is not None and self.start >= after:
-            self.start += samples
-        if self.end is not None and self.end >= after:
-            self.end += samples
+        self._map_positions(lambda position: position + samples if position >= after else position)
 
     def clip(self, position: int) -> None:
         """Limit its positions: the audio behind this position was discarded."""
-        if self.start is not None:
-            self.start = min(self.start, position)
-        if self.end is not None:
-            self.end = min(self.end, position)
+        self._map_positions(lambda own: min(own, position))
+
+    def _map_positions(self, function: Callable[[int], int]) -> None:
+        self.start = None if self.start is None else function(self.start)
+        self.end = None if self.end is None else function(self.end)

@@ -15,7 +15,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from .._errors import LiveKitError
 from .._logging import SessionLog
 from .._options import SessionOptions
-from .._playout import Playout
 from .._sdk import rtc
 from .._tasks import complete
 from ..audio.format import WIRE_RATE
@@ -23,8 +22,8 @@ from ..audio.frame import AudioFrame
 from .gate import PlaybackGate
 from .interrupt import SILENCE_TIMEOUT, Epoch, Epochs
 from .paced_source import PacedAudioSource
-from .playback import Playback, PlaybackState
-from .send_stream import SendQueue
+from .playback import Playback, PlaybackState, Playout
+from .send_stream import SendQueue, SendStream
 from .wire_writer import WireWriter
 
 # Pad the end of audio to a whole block only when the SDK's queue holds at most this much (s).
@@ -69,9 +68,8 @@ class SendPump:
         self.source: PacedAudioSource = PacedAudioSource(options)
         self._epochs = Epochs(self.source, self.finished)
         self._queue = SendQueue(closed_error, lambda: self._epochs.current)
-        self.tx = self._queue.tx
-        channels = rtc.wire_channels(options.num_channels)
-        self._writer = WireWriter(channels, self.gate, self.source)
+        self.tx: SendStream = self._queue.tx
+        self._writer = WireWriter(rtc.wire_channels(options.num_channels), self.gate, self.source)
         self._playbacks: list[Playback] = []
         self._cancelled = anyio.CancelScope()
         self._is_drained = False
@@ -200,13 +198,11 @@ class SendPump:
             self._queue.discard()
 
     def finish(self) -> None:
-        """Accept no more input; `run` returns when the accepted audio was played."""
         self._queue.close()
         for playback in self._playbacks:
             playback.close_input()
 
     def cancel(self) -> None:
-        """Accept no more input, and discard what was accepted."""
         self.finish()
         self._cancelled.cancel()
 

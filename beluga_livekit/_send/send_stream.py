@@ -18,28 +18,25 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
     A frame belongs to the epoch in which its send began, also if it reaches the queue later.
     """
 
-    def __init__(
-        self, state: Any, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]
-    ) -> None:
-        super().__init__(state)
-        self._closed_error = closed_error
-        self._epoch = epoch
+    def __init__(self, queue: "SendQueue") -> None:
+        super().__init__(queue.state)
+        self._queue = queue
 
     def send_nowait(self, item: AudioFrame | QueuedFrame) -> None:
         # anyio's `send` calls this with the item that it was given.
         queued: Any = item if isinstance(item, QueuedFrame) else self._queued(item)
-        with raising(self._closed_error):
+        with raising(self._queue.closed_error):
             super().send_nowait(queued)
 
     async def send(self, item: AudioFrame) -> None:
         queued: Any = self._queued(item)
-        with raising(self._closed_error):
+        with raising(self._queue.closed_error):
             await super().send(queued)
 
     def clone(self) -> Self:
         if self._closed:
             raise anyio.ClosedResourceError
-        return type(self)(self._state, self._closed_error, self._epoch)
+        return type(self)(self._queue)
 
     def _queued(self, item: AudioFrame) -> QueuedFrame:
         if not isinstance(item, AudioFrame):
@@ -48,7 +45,7 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
             if module.startswith("livekit.rtc") and name == "AudioFrame":
                 remedy = "convert it: AudioFrame.from_rtc(frame)"
             raise TypeError(f"tx takes beluga_livekit.AudioFrame, got {module}.{name}; {remedy}")
-        return QueuedFrame(item, self._epoch())
+        return QueuedFrame(item, self._queue.epoch())
 
 
 class SendQueue:
@@ -59,10 +56,11 @@ class SendQueue:
     """
 
     def __init__(self, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]) -> None:
-        self._closed_error = closed_error
+        self.closed_error = closed_error
+        self.epoch = epoch  # returns the current one
         end, self.items = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
-        self._state = end._state  # noqa: SLF001 - the only way to make a subclass's end
-        self.tx = SendStream(self._state, closed_error, epoch)
+        self.state: Any = end._state  # noqa: SLF001 - the only way to make a subclass's end
+        self.tx = SendStream(self)
         end.close()
 
     @property
@@ -73,7 +71,7 @@ class SendQueue:
         """Queue a playback; return when the pump receives it."""
         if self.is_ended:
             raise anyio.ClosedResourceError("livekit: tx is closed")
-        with MemoryObjectSendStream(self._state) as end, raising(self._closed_error):
+        with MemoryObjectSendStream[Any](self.state) as end, raising(self.closed_error):
             await end.send(playback)
 
     def discard(self) -> None:
