@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import ConfigError
-from .format import MAX_CHANNELS, check_channels, check_rate, to_int16
+from .format import MAX_CHANNELS, Samples, check_channels, check_rate, to_int16
 
 if TYPE_CHECKING:
     from livekit import rtc  # noqa: TID251 - see to_rtc
@@ -64,12 +64,10 @@ class AudioFrame:
     def __attrs_post_init__(self) -> None:
         check_rate(self.sample_rate)
         check_channels(self.num_channels)
-        size = 2 * self.num_channels
-        if len(self.data) % size:
-            raise ConfigError(
-                f"data must be a multiple of {size} bytes "
-                f"({self.num_channels} channel(s) of int16), got {len(self.data)}"
-            )
+        size, length = 2 * self.num_channels, len(self.data)
+        if length % size:
+            layout = f"{self.num_channels} channel(s) of int16"
+            raise ConfigError(f"data must be a multiple of {size} bytes ({layout}), got {length}")
 
     @classmethod
     def from_samples(cls, samples: NDArray[Any], sample_rate: int, **fields: Any) -> Self:
@@ -139,7 +137,7 @@ class AudioFrame:
         return rtc.AudioFrame(self.data, self.sample_rate, self.num_channels, count)
 
     @property
-    def samples(self) -> NDArray[np.int16]:
+    def samples(self) -> Samples:
         """The samples as a read-only view: shape (n,) when mono, (n, channels) otherwise."""
         samples = np.frombuffer(self.data, "<i2")
         return samples if self.num_channels == 1 else samples.reshape(-1, self.num_channels)
@@ -159,9 +157,7 @@ class AudioFrame:
 
     def __repr__(self) -> str:
         # Short on purpose: anyio prints whole buffers of these.
+        layout = f"{self.duration * 1000:.4g} ms, {self.sample_rate} Hz x {self.num_channels}"
         origin = f" from {self.participant!r}" if self.participant is not None else ""
         lost = f", {self.lost:.3f} s lost before" if self.lost else ""
-        return (
-            f"<AudioFrame {self.duration * 1000:.4g} ms, "
-            f"{self.sample_rate} Hz x {self.num_channels}{origin}{lost}>"
-        )
+        return f"<AudioFrame {layout}{origin}{lost}>"

@@ -60,10 +60,8 @@ class _MixerInput:
 
     def push(self, samples: Samples) -> None:
         self.missing_since, self.has_ended = None, False
-        if not len(self.held):
-            self.held = samples
-        else:
-            self.held = np.concatenate(_same_channels([self.held, samples]))
+        held = _same_channels([self.held, samples])
+        self.held = np.concatenate(held) if len(self.held) else samples
 
     def take(self, count: int, clock: float) -> Samples:
         """Remove up to `count` samples and return them; trim what is left once it never drains."""
@@ -87,15 +85,9 @@ class TrackMixer:
         self._clock = 0.0  # seconds, without those of stalls
 
     def push(self, track: str, samples: Samples, now: float) -> list[Mixed]:
-        """Add samples of a track.
+        """Add samples of a track by its SID, at the wire's rate; return the mix up to now.
 
-        Args:
-            track: Its SID; a new track joins the mix.
-            samples: int16 at the wire's rate, shape (n,) or (n, 2).
-            now: Time (s) of a clock that does not jump.
-
-        Returns:
-            What is mixed by now.
+        `samples` has the shape (n,) or (n, 2). `now` is the time (s) of a clock without jumps.
         """
         self._clock += min(now - self._now, MAX_CLOCK_STEP)
         self._now = now
@@ -116,11 +108,7 @@ class TrackMixer:
         return self._mix()
 
     def remove(self, track: str) -> list[Mixed]:
-        """End a track: the others no longer wait for it. Its held samples are still mixed.
-
-        Returns:
-            What waited for this track.
-        """
+        """End a track; return the mix that waited for it. Its held samples are still mixed."""
         if track not in self._inputs:
             return []
         self._inputs[track].has_ended = True
@@ -137,10 +125,8 @@ class TrackMixer:
         count = min(waited_for) if waited_for else max(ended, default=0)
         mixed = []
         if count:
-            parts = {
-                track: source.take(count, self._clock) for track, source in self._inputs.items()
-            }
-            mixed = [_sum({track: part for track, part in parts.items() if len(part)}, count)]
+            taken = [(track, each.take(count, self._clock)) for track, each in self._inputs.items()]
+            mixed = [_sum({track: part for track, part in taken if len(part)}, count)]
             self._mixed_at = self._now
         for track in [each for each, source in self._inputs.items() if source.is_exhausted]:
             del self._inputs[track]
@@ -154,19 +140,16 @@ def _sum(parts: dict[str, Samples], count: int) -> Mixed:
     nonzero = [part for track, part in parts.items() if peaks[track] > 0]
     if len(nonzero) == 1 and len(nonzero[0]) == count:
         return Mixed(nonzero[0], audible)
-    whole = _same_channels([_padded(part, count) for part in nonzero or parts.values()])
-    total = np.sum(whole, axis=0, dtype=np.int32)
+    whole = []
+    for part in nonzero or parts.values():
+        silence = np.zeros((count - len(part), *part.shape[1:]), np.int16)  # of a track at its end
+        whole.append(np.concatenate([part, silence]) if len(silence) else part)
+    total = np.sum(_same_channels(whole), axis=0, dtype=np.int32)
     return Mixed(np.clip(total, -32768, 32767).astype(np.int16), audible)
 
 
 def _peak(part: Samples) -> int:
     return max(int(part.max()), -int(part.min()))
-
-
-def _padded(part: Samples, count: int) -> Samples:
-    """Append silence to the part of a track that has ended."""
-    missing = np.zeros((count - len(part), *part.shape[1:]), np.int16)
-    return np.concatenate([part, missing]) if len(missing) else part
 
 
 def _same_channels(parts: list[Samples]) -> list[Samples]:
