@@ -74,39 +74,26 @@ class ParticipantUpdated:
 
 
 @attrs.frozen
-class TrackPublished:
+class _TrackEvent:
+    participant: Participant
+    source: TrackSource
+    sid: str
+
+
+class TrackPublished(_TrackEvent):
     """A participant has published an audio track, selected or not."""
 
-    participant: Participant
-    source: TrackSource
-    sid: str
 
-
-@attrs.frozen
-class TrackUnpublished:
+class TrackUnpublished(_TrackEvent):
     """A participant no longer publishes an audio track."""
 
-    participant: Participant
-    source: TrackSource
-    sid: str
 
-
-@attrs.frozen
-class TrackMuted:
+class TrackMuted(_TrackEvent):
     """A track is muted. With `participant.is_self` it is ours, muted by the server or by us."""
 
-    participant: Participant
-    source: TrackSource
-    sid: str
 
-
-@attrs.frozen
-class TrackUnmuted:
+class TrackUnmuted(_TrackEvent):
     """A track is no longer muted."""
-
-    participant: Participant
-    source: TrackSource
-    sid: str
 
 
 @attrs.frozen
@@ -142,11 +129,7 @@ RoomEvent = (
 
 
 class EventStream(LossyStream[RoomEvent]):
-    """Events on their way to a reader. Beyond MAX_EVENTS the oldest are dropped, and counted.
-
-    Args:
-        events: The first events.
-    """
+    """Events on their way to a reader. Beyond MAX_EVENTS the oldest are dropped, and counted."""
 
     def __init__(self, events: Iterable[RoomEvent]) -> None:
         super().__init__()
@@ -154,7 +137,6 @@ class EventStream(LossyStream[RoomEvent]):
             self.put(event)
 
     def put(self, item: RoomEvent) -> None:
-        """Add an event, and drop the oldest ones beyond the limit."""
         super().put(item)
         if self.unread > MAX_EVENTS:
             self.rewrite(_without_oldest)
