@@ -82,7 +82,7 @@ class _ServedStreams:
 
     def open_new(self) -> None:
         """Open a stream for each selected track source that has none."""
-        for track in self._readers.room_state.tracks.values():
+        for track in list(self._readers.room_state.tracks.values()):
             participant = self._readers.room_state.participants[track.participant]
             key = (participant.identity, track.source)
             if key in self._served or not self._options.selects(participant, track.source):

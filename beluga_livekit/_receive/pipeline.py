@@ -48,14 +48,6 @@ class ReceiveStatistics:
     delay: float
 
 
-class _FormatPipeline:
-    """From the wire format to frames: of one track, or of the mix."""
-
-    def __init__(self, options: ReceiveOptions) -> None:
-        self.converter = Converter(options.sample_rate, options.num_channels)
-        self.framer = Framer(options.samples_per_frame)
-
-
 class ReceivePipeline:
     """Turns the tracks of one receive stream into frames in `buffer`.
 
@@ -70,7 +62,7 @@ class ReceivePipeline:
         is_short = options.samples_per_frame / options.sample_rate <= SHORT_FRAME
         self.frame_ms = WIRE_FRAME_MS // (2 if is_short else 1)  # of the wire frames to be pushed
         self._mixer = TrackMixer()
-        self._formats: dict[str | None, _FormatPipeline] = {}  # None: the mix
+        self._formats: dict[str | None, tuple[Converter, Framer]] = {}  # None: the mix
         self._tracks: dict[str, str] = {}  # identities by SID, of the tracks pushed so far
         self._audio_until: float | None = None  # time.monotonic() at the end of the last audio
         self._changed = anyio.Event()
@@ -115,10 +107,11 @@ class ReceivePipeline:
         now = self._audio_until or time.monotonic()
         for mixed in self._mixer.remove(sid):
             self._put(None, mixed.samples, now, mixed.tracks)
-        if (ended := self._formats.pop(sid, None)) is not None:
-            rest = ended.framer.push(ended.converter.finish())
-            if ended.framer.held:
-                rest.append(ended.framer.take(self.options.samples_per_frame))
+        if sid in self._formats:
+            converter, framer = self._formats.pop(sid)
+            rest = framer.push(converter.finish())
+            if framer.held:
+                rest.append(framer.take(self.options.samples_per_frame))
             self._deliver(sid, rest, now, (sid,))
         del self._tracks[sid]
         self._changed.set()
@@ -147,9 +140,11 @@ class ReceivePipeline:
     ) -> None:
         """Convert and cut the audio of a track, or of the mix, that is of these `sources`."""
         self._audio_until = now + len(samples) / WIRE_RATE
-        if (to := self._formats.get(track)) is None:
-            to = self._formats[track] = _FormatPipeline(self.options)
-        frames = to.framer.push(to.converter.push(samples, WIRE_RATE))
+        if track not in self._formats:
+            converter = Converter(self.options.sample_rate, self.options.num_channels)
+            self._formats[track] = converter, Framer(self.options.samples_per_frame)
+        converter, framer = self._formats[track]
+        frames = framer.push(converter.push(samples, WIRE_RATE))
         self._deliver(track, frames, now, sources)
 
     def _deliver(

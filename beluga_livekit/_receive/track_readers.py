@@ -37,9 +37,8 @@ class TrackReaders:
 
     def __init__(self, options: SessionOptions, room_state: RoomState, log: SessionLog) -> None:
         self.room_state = room_state
-        self.preconnect: PreconnectAudio | None = None
-        if options.pre_connect_audio:
-            self.preconnect = PreconnectAudio(log)
+        preconnect = PreconnectAudio(log) if options.pre_connect_audio else None
+        self.preconnect: PreconnectAudio | None = preconnect
         self._log = log
         self._tasks: TaskGroup | None = None
         self._pipelines: list[ReceivePipeline] = []
@@ -133,14 +132,13 @@ class TrackReaders:
 
     async def _push_all(self, reader: _Reader, frames: AsyncIterator[Samples]) -> None:
         track = reader.track
+        preconnect = self.preconnect if track.has_preconnect_audio else None
         delayed = 0.0  # audio that arrived while pre-connect audio was awaited (s)
-        is_first = True
         async for samples in frames:
             now = time.monotonic()
-            if is_first and track.has_preconnect_audio and self.preconnect is not None:
-                await self._push_preconnect_audio(self.preconnect, track)
-                delayed = time.monotonic() - now
-            is_first = False
+            if preconnect is not None:
+                await self._push_preconnect_audio(preconnect, track)
+                delayed, preconnect = time.monotonic() - now, None
             for pipeline in reader.pipelines:
                 pipeline.push(track, samples, now, separate=delayed > 0)
             delayed -= len(samples) / WIRE_RATE

@@ -78,10 +78,9 @@ class RoomState:
 
     def update_participant(self, participant: Participant) -> None:
         """Add a participant, or update one that is present."""
-        previous: Participant | None
         if participant.is_self:
-            previous, self.local_participant = self.local_participant, participant
-            previous = previous if previous.identity else None
+            previous = self.local_participant if self.local_participant.identity else None
+            self.local_participant = participant
         else:
             previous = self.participants.get(participant.identity)
             self.participants[participant.identity] = participant

@@ -24,12 +24,10 @@ Samples = NDArray[np.int16]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Return whether `value` is an int and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether `value` is an int or a float, and not a bool."""
     return is_whole(value) or isinstance(value, float)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import numpy as np
@@ -14,17 +14,6 @@ from .format import MAX_CHANNELS, Samples, check_channels, check_rate, to_int16
 
 if TYPE_CHECKING:
     from livekit import rtc  # noqa: TID251 - see to_rtc
-
-
-class _RtcFrame(Protocol):
-    """The part of `rtc.AudioFrame` that `from_rtc` reads."""
-
-    @property
-    def data(self) -> memoryview: ...
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def num_channels(self) -> int: ...
 
 
 def _to_bytes(data: object) -> bytes:
@@ -117,12 +106,11 @@ class AudioFrame:
         )
 
     @classmethod
-    def from_rtc(cls, frame: _RtcFrame) -> Self:
+    def from_rtc(cls, frame: rtc.AudioFrame) -> Self:
         """Make a frame of an SDK frame, as `rtc.AudioStream` or a LiveKit Agents plugin gives it.
 
         Args:
-            frame: An `rtc.AudioFrame`, or an object with its `data`, `sample_rate` and
-                `num_channels`.
+            frame: The SDK's frame; its samples are copied.
 
         Raises:
             ConfigError: A format out of range.

@@ -65,8 +65,8 @@ class PcmDecoder:
     def finish(self) -> None:
         """Raise `ValueError` if the last sample is incomplete."""
         if self._rest:
-            size, left = 2 * self._num_channels, len(self._rest)
+            left = f"{len(self._rest)} of {2 * self._num_channels} bytes"
+            remedy = "check num_channels, and send whole samples"
             raise ValueError(
-                f"PCM decoding failed: the data ended within a sample: {left} of {size} bytes; "
-                "check num_channels, and send whole samples"
+                f"PCM decoding failed: the data ended within a sample: {left}; {remedy}"
             )

@@ -46,22 +46,19 @@ class _MixerInput:
     def __init__(self) -> None:
         self.held = np.zeros(0, np.int16)
         self.missing_since: float | None = None  # by the mixer's clock
-        self.has_ended = False
+        self.has_ended = True  # until the first push
         self.is_behind = False  # by one frame, see SAME_DELIVERY
         self._backlog = StandingBacklog(BACKLOG_WINDOW)
         self._trimmed = self.held  # the beginning of what was trimmed
-
-    @property
-    def is_exhausted(self) -> bool:
-        return self.has_ended and not len(self.held)
 
     def is_absent(self, clock: float) -> bool:
         return self.missing_since is not None and clock - self.missing_since > TRACK_TIMEOUT
 
     def push(self, samples: Samples) -> None:
         self.missing_since, self.has_ended = None, False
-        held = _same_channels([self.held, samples])
-        self.held = np.concatenate(held) if len(self.held) else samples
+        if len(self.held):
+            samples = np.concatenate(_same_channels([self.held, samples]))
+        self.held = samples
 
     def take(self, count: int, clock: float) -> Samples:
         """Remove up to `count` samples and return them; trim what is left once it never drains."""
@@ -91,11 +88,9 @@ class TrackMixer:
         """
         self._clock += min(now - self._now, MAX_CLOCK_STEP)
         self._now = now
-        source = self._inputs.get(track)
-        joins = source is None or source.has_ended or source.is_absent(self._clock)
-        if source is None:
+        if (source := self._inputs.get(track)) is None:
             source = self._inputs[track] = _MixerInput()
-        if joins:
+        if source.has_ended or source.is_absent(self._clock):
             source.is_behind = len(self._inputs) > 1 and now - self._mixed_at < SAME_DELIVERY
         if source.is_behind and _peak(samples) < SILENT_PEAK:
             source.is_behind = False
@@ -128,8 +123,9 @@ class TrackMixer:
             taken = [(track, each.take(count, self._clock)) for track, each in self._inputs.items()]
             mixed = [_sum({track: part for track, part in taken if len(part)}, count)]
             self._mixed_at = self._now
-        for track in [each for each, source in self._inputs.items() if source.is_exhausted]:
-            del self._inputs[track]
+        for track, source in list(self._inputs.items()):
+            if source.has_ended and not len(source.held):
+                del self._inputs[track]
         return mixed
 
 
