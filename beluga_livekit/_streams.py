@@ -26,7 +26,6 @@ class LossyStream(Generic[T]):
 
     @property
     def unread(self) -> int:
-        """Number of items that wait to be read."""
         return self._own.statistics().current_buffer_used
 
     def put(self, item: T) -> None:

@@ -22,18 +22,15 @@ from ..audio.backlog import StandingBacklog
 from ..audio.fades import crossfade
 from ..audio.frame import AudioFrame
 
-# Limit of unread audio, whatever its age (s): 5.8 MB a channel at 96 kHz.
-MAX_CONTENT = 30.0
+MAX_CONTENT = 30.0  # limit of unread audio (s), whatever its age: 5.8 MB a channel at 96 kHz
 # Share of a bound that is dropped at once. A drop rewrites the stream, so that the first frame has
 # `lost`: for every frame that would cost 57 us, and more with many tracks.
 SLACK = 0.1
-# A backlog that has not drained for this long (s) never will.
-MIN_STANDING = 1.0
+MIN_STANDING = 1.0  # a backlog that has not drained for this long (s) never will
 # A reader idle for this long (s), or for two frames, is paused and not late. A reader that reads in
 # chunks pauses for less.
 PAUSED = 0.5
-# Duration of the crossfade into the newest frame (s): shorter is a click, longer an echo.
-FADE = 0.01
+FADE = 0.01  # duration of the crossfade into the newest frame (s): shorter clicks, longer echoes
 
 
 class _Entry(NamedTuple):
@@ -41,22 +38,18 @@ class _Entry(NamedTuple):
 
     since: float
     duration: float
-    track: str | None
+    track: str | None  # None: the mix. Only frames of one track follow each other in time.
 
 
 class FrameBuffer(LossyStream[AudioFrame]):
-    """Frames on their way to a reader that may be slow, paused, gone, or several.
-
-    `max_age` bounds the time that a frame waits (s). `max_delay` bounds the unread audio that never
-    drains (s).
-    """
+    """Frames on their way to a reader that may be slow, paused, gone, or several."""
 
     def __init__(
         self, max_age: float, max_delay: float | None, log: SessionLog, name: str = "rx"
     ) -> None:
         super().__init__()
-        self._max_age = max_age
-        self._max_delay = math.inf if max_delay is None else max_delay
+        self._max_age = max_age  # limit of the time that a frame waits (s)
+        self._max_delay = math.inf if max_delay is None else max_delay  # of undrained audio (s)
         self._log = log
         self._name = name
         self._entries: deque[_Entry] = deque()
@@ -82,10 +75,7 @@ class FrameBuffer(LossyStream[AudioFrame]):
         return max(self._buffered.values(), default=0.0)
 
     def put(self, item: AudioFrame, track: str | None = None) -> None:
-        """Add a frame, then trim a backlog that never drains, or drop the oldest frames.
-
-        `track` is None for the mix. Only frames of one track follow each other in time.
-        """
+        """Add a frame, then trim a backlog that never drains, or drop the oldest frames."""
         now, delay = time.monotonic(), self.delay
         if delay < self._max_delay or now - self._read_at > max(PAUSED, 2 * item.duration):
             self._backlog.reset()
@@ -107,9 +97,8 @@ class FrameBuffer(LossyStream[AudioFrame]):
             self.rewrite(self._without_oldest)
 
     def _forget_read(self) -> None:
-        if len(self._entries) > self.unread:
-            self._read_at = time.monotonic()
         while len(self._entries) > self.unread:
+            self._read_at = time.monotonic()
             self._remove_oldest_entry()
 
     def _add_entry(self, entry: _Entry) -> None:

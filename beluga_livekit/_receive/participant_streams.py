@@ -1,4 +1,4 @@
-"""`serve_participants`: one stream and one handler task for each participant's track source."""
+"""`ParticipantStreams`: one stream and one handler task for each participant's track source."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -51,36 +51,29 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
         self._rx.close()
 
 
-async def serve_participants(
-    readers: TrackReaders,
-    handler: Callable[[ParticipantStream], Awaitable[Any]],
-    options: ReceiveOptions,
-    rejoin_grace: float,
-) -> None:
-    """Run `handler` for each selected participant's track source, until the session ends."""
-    async with anyio.create_task_group() as tasks:
-        served = _ServedStreams(readers, handler, options, tasks)
-        try:
-            while not readers.room_state.is_disconnected:
-                served.open_new()
-                served.close_departed(rejoin_grace)
-                await readers.room_state.changed.wait()
-        finally:
-            served.timers.cancel_all()
-
-
 @attrs.define
-class _ServedStreams:
+class ParticipantStreams:
     """The streams that have a handler, or whose participant has not left since it returned."""
 
     _readers: TrackReaders
     _handler: Callable[[ParticipantStream], Awaitable[Any]]
     _options: ReceiveOptions
-    _tasks: TaskGroup
-    timers: GraceTimers = attrs.field(factory=GraceTimers)  # until an absent one's stream ends
+    _rejoin_grace: float
+    _timers: GraceTimers = attrs.field(factory=GraceTimers)  # until an absent one's stream ends
     _served: dict[_Key, tuple[ReceivePipeline, ParticipantStream]] = attrs.field(factory=dict)
 
-    def open_new(self) -> None:
+    async def serve(self) -> None:
+        """Run the handler for each selected participant's track source, until the session ends."""
+        async with anyio.create_task_group() as tasks:
+            try:
+                while not self._readers.room_state.is_disconnected:
+                    self._open_new(tasks)
+                    self._close_departed()
+                    await self._readers.room_state.changed.wait()
+            finally:
+                self._timers.cancel_all()
+
+    def _open_new(self, tasks: TaskGroup) -> None:
         """Open a stream for each selected track source that has none."""
         for track in list(self._readers.room_state.tracks.values()):
             participant = self._readers.room_state.participants[track.participant]
@@ -91,17 +84,17 @@ class _ServedStreams:
             pipeline = self._readers.open(options, f"the stream of {key[0][:MAX_NAME]!r}")
             stream = ParticipantStream(pipeline, participant, track.source)
             self._served[key] = pipeline, stream
-            self._tasks.start_soon(self._handle, pipeline, stream)
+            tasks.start_soon(self._handle, pipeline, stream)
 
-    def close_departed(self, rejoin_grace: float) -> None:
-        """Close the streams of participants that are not selected, or absent for too long (s)."""
+    def _close_departed(self) -> None:
+        """Close the streams of participants that are not selected, or absent for too long."""
         for key, (_, stream) in list(self._served.items()):
             participant = self._readers.room_state.participants.get(key[0])
             if participant is None:
-                if key not in self.timers:
-                    self.timers.start(key, rejoin_grace, partial(self._close, key))
+                if key not in self._timers:
+                    self._timers.start(key, self._rejoin_grace, partial(self._close, key))
                 continue
-            self.timers.cancel(key)
+            self._timers.cancel(key)
             if self._options.selects(participant):
                 stream.participant = participant
             else:

@@ -1,7 +1,4 @@
-"""`ReceivePipeline`: mixes (or separates) tracks, converts, cuts and buffers their audio.
-
-One pipeline feeds one receive stream. Track readers push wire frames into it and never wait.
-"""
+"""`ReceivePipeline`: mixes (or separates) tracks, converts, cuts and buffers their audio."""
 
 import time
 
@@ -35,8 +32,7 @@ class ReceiveStatistics:
         seconds_dropped: Their audio (s).
         seconds_trimmed: The part of it that was trimmed to cut latency (s).
         seconds_buffered: Audio that waits unread (s).
-        delay: How late a reader is now (s). With `mix=False`, that of the track with the most
-            unread audio.
+        delay: How late a reader is now (s); with `mix=False`, for the track with most unread audio.
     """
 
     frames: int
@@ -49,7 +45,7 @@ class ReceiveStatistics:
 
 
 class ReceivePipeline:
-    """Turns the tracks of one receive stream into frames in `buffer`.
+    """Turns the wire frames of tracks into frames in `buffer`, whose `rx` is one receive stream.
 
     The stream is continuous, in real time, from its first frame until it is closed. A muted or
     silent track delivers silence by itself (50 frames of zeros a second; measured with
@@ -135,29 +131,27 @@ class ReceivePipeline:
         self.buffer.close()
         self._changed.set()
 
-    def _put(
-        self, track: str | None, samples: Samples, now: float, sources: tuple[str, ...]
-    ) -> None:
-        """Convert and cut the audio of a track, or of the mix, that is of these `sources`."""
+    def _put(self, track: str | None, samples: Samples, now: float, sids: tuple[str, ...]) -> None:
+        """Convert and cut the audio of a track, or of the mix of these tracks, and deliver it."""
         self._audio_until = now + len(samples) / WIRE_RATE
         if track not in self._formats:
             converter = Converter(self.options.sample_rate, self.options.num_channels)
             self._formats[track] = converter, Framer(self.options.samples_per_frame)
         converter, framer = self._formats[track]
         frames = framer.push(converter.push(samples, WIRE_RATE))
-        self._deliver(track, frames, now, sources)
+        self._deliver(track, frames, now, sids)
 
     def _deliver(
-        self, track: str | None, frames: list[Samples], now: float, sources: tuple[str, ...]
+        self, track: str | None, frames: list[Samples], now: float, sids: tuple[str, ...]
     ) -> None:
-        participants = {self._tracks.get(sid) for sid in sources}
+        participants = {self._tracks.get(sid) for sid in sids}
         for samples in frames if self.is_open else ():
             frame = AudioFrame(
                 samples.tobytes(),
                 self.options.sample_rate,
                 self.options.num_channels,
                 participant=next(iter(participants)) if len(participants) == 1 else None,
-                track_sid=sources[0] if len(sources) == 1 else None,
+                track_sid=sids[0] if len(sids) == 1 else None,
                 timestamp=now,
             )
             self._frames += 1

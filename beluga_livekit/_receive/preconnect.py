@@ -1,11 +1,11 @@
 """`PreconnectAudio`: audio recorded by a client while it connected, received as a byte stream.
 
-LiveKit's clients record while they connect, and send the recording to the agent that subscribes:
-raw PCM from phones, Opus in WebM from browsers.
+Clients send it to the agent that subscribes: raw PCM from phones, Opus in WebM from browsers.
 """
 
 import io
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -30,10 +30,7 @@ MAX_BYTES = 4_000_000
 MAX_RECORDINGS, MAX_OF_ONE = 32, 2
 
 
-class _Recording:
-    def __init__(self) -> None:
-        self.frames: list[Samples] = []
-        self.complete = anyio.Event()
+_Recording = tuple[anyio.Event, list[Samples]]  # set when the wire frames are complete
 
 
 class PreconnectAudio:
@@ -44,11 +41,7 @@ class PreconnectAudio:
         self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and identity
 
     def register(self, room: rtc.Room, start_soon: Callable[..., None]) -> None:
-        """Receive the recordings that are sent to a room, each in a task of its own.
-
-        Raises:
-            ConfigError: The room has another handler for them.
-        """
+        """Receive a room's recordings, or raise `ConfigError` if it has a handler for them."""
         try:
             room.register_byte_stream_handler(TOPIC, partial(start_soon, self._receive))
         except ValueError:
@@ -60,18 +53,18 @@ class PreconnectAudio:
 
     async def audio_of(self, sid: str, identity: str) -> list[Samples]:
         """Wait for the recording of a participant's track; return its wire frames, or none."""
-        recording = self._recording(sid, identity)
+        complete, frames = self._recording(sid, identity)
         with anyio.move_on_after(TIMEOUT):
-            await recording.complete.wait()
+            await complete.wait()
         self._recordings.pop((sid, identity), None)
-        if not recording.complete.is_set():
+        if not complete.is_set():
             message = "receiving pre-connect audio of %r failed: none within %g s"
             self._log.warning(message, identity, TIMEOUT)
-        return recording.frames
+        return frames
 
     def _recording(self, sid: str, identity: str) -> _Recording:
         """Return the recording of a track; beyond a limit, discard the oldest."""
-        recording = self._recordings.setdefault((sid, identity), _Recording())
+        recording = self._recordings.setdefault((sid, identity), (anyio.Event(), []))
         of_one = [key for key in self._recordings if key[1] == identity]
         if len(of_one) > MAX_OF_ONE:
             del self._recordings[of_one[0]]
@@ -80,15 +73,14 @@ class PreconnectAudio:
         return recording
 
     async def _receive(self, reader: Any, identity: str) -> None:
-        try:
-            recording = self._recording(reader.info.attributes.get("trackId", ""), identity)
+        with closing(reader):
+            sid = reader.info.attributes.get("trackId", "")
+            complete, frames = self._recording(sid, identity)
             try:
-                recording.frames = await self._read(reader)
+                frames += await self._read(reader)
             except (KeyError, ValueError, ConnectionError) as error:  # of its format or transfer
                 self._log.warning("decoding pre-connect audio of %r failed: %r", identity, error)
-            recording.complete.set()
-        finally:
-            reader.close()
+            complete.set()
 
     async def _read(self, reader: Any) -> list[Samples]:
         """Read a recording to its end; return it as wire frames."""

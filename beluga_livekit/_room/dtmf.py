@@ -2,8 +2,7 @@
 
 from .._errors import ConfigError
 
-# The keys, ordered by their code (RFC 4733).
-KEYS = "0123456789*#ABCD"
+KEYS = "0123456789*#ABCD"  # ordered by their code (RFC 4733)
 # Interval between two keys (s). Gateways play a tone for each key; without a gap, two equal keys
 # would be one key held down.
 KEY_INTERVAL = 0.3

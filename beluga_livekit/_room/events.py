@@ -10,8 +10,7 @@ from .participants import Participant, TrackSource
 
 # Limit of unread events: about those of 400 participants who join and publish.
 MAX_EVENTS = 1000
-# Share of the limit that is dropped at once: a drop rewrites the stream.
-SLACK = 0.1
+SLACK = 0.1  # share of the limit that is dropped at once, as a drop rewrites the stream
 
 
 @attrs.frozen
@@ -47,17 +46,16 @@ class Disconnected:
 
 
 @attrs.frozen
-class ParticipantJoined:
+class _ParticipantEvent:
+    participant: Participant
+
+
+class ParticipantJoined(_ParticipantEvent):
     """A participant has joined, or is in the room where the stream begins."""
 
-    participant: Participant
 
-
-@attrs.frozen
-class ParticipantLeft:
+class ParticipantLeft(_ParticipantEvent):
     """A participant has left."""
-
-    participant: Participant
 
 
 @attrs.frozen
@@ -74,8 +72,7 @@ class ParticipantUpdated:
 
 
 @attrs.frozen
-class _TrackEvent:
-    participant: Participant
+class _TrackEvent(_ParticipantEvent):
     source: TrackSource
     sid: str
 

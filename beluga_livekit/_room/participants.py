@@ -98,9 +98,8 @@ def check_kinds(value: Any) -> frozenset[ParticipantKind] | None:
 
 def _members(enum: type[E], value: Any, parameter: str) -> frozenset[E]:
     """Return the members that `value` names, or raise `ConfigError`."""
-    names = [value] if isinstance(value, str) else value
     try:
-        members = frozenset(enum(name) for name in names)
+        members = frozenset(map(enum, [value] if isinstance(value, str) else value))
     except (TypeError, ValueError):
         members = frozenset()
     if not members:
@@ -143,14 +142,10 @@ def is_selected(
     participants: ParticipantFilter,
     kinds: Collection[ParticipantKind] | None,
 ) -> bool:
-    """Return whether a participant is selected.
-
-    Without `kinds` agents are selected only by `participants`: two bots that receive each other
-    would talk to each other.
-    """
+    """Return whether a participant is selected; without `kinds`, agents only by `participants`."""
     if kinds is not None and participant.kind not in kinds:
         return False
-    if participants is None:
+    if participants is None:  # two agents that receive each other would talk to each other
         return kinds is not None or participant.kind is not ParticipantKind.AGENT
     if isinstance(participants, str):
         return participant.identity == participants

@@ -39,10 +39,8 @@ class RoomState:
     """Participants and tracks of the current room. Emits events, and signals changes."""
 
     def __init__(self) -> None:
-        # This session; without an identity before the first join.
-        self.local_participant: Participant = Participant("", is_self=True)
-        # The remote ones by identity, including absent ones that may return.
-        self.participants: dict[str, Participant] = {}
+        self.local_participant: Participant = Participant("", is_self=True)  # "" before joining
+        self.participants: dict[str, Participant] = {}  # remote ones by identity, also absent ones
         self.tracks: dict[str, Track] = {}  # those of remote participants, by SID
         self.is_reconnecting: bool = False  # the connection is lost and may come back
         self.disconnect_reason: DisconnectReason | None = None  # set when no further room follows
@@ -57,7 +55,6 @@ class RoomState:
         return self.disconnect_reason is not None
 
     def present_participants(self) -> Iterator[Participant]:
-        """Return the participants that are not absent."""
         return (each for each in self.participants.values() if each.identity not in self._absent)
 
     def events(self) -> MemoryObjectReceiveStream[RoomEvent]:
@@ -115,14 +112,12 @@ class RoomState:
             self.changed.set()
 
     def set_muted(self, sid: str, muted: bool) -> None:
-        """Note whether a remote track is muted."""
         if (track := self.tracks.get(sid)) is not None and track.muted != muted:
             track.muted = muted
             kind = room_events.TrackMuted if muted else room_events.TrackUnmuted
             self._emit(kind(*self._origin(track)))
 
     def set_local_muted(self, sid: str, muted: bool) -> None:
-        """Note whether our own track is muted."""
         if muted != (self._muted_sid is not None):
             self._muted_sid = sid if muted else None
             self._emit(self._local_mute_event(sid, muted))
@@ -134,7 +129,6 @@ class RoomState:
             self.changed.set()
 
     def add_dtmf(self, identity: str | None, digit: str) -> None:
-        """Emit a telephone key of a participant."""
         self._emit(room_events.DtmfReceived(self.participants.get(identity or ""), digit))
 
     def set_reconnecting(self) -> None:

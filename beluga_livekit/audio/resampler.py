@@ -39,8 +39,7 @@ WEIGHT_SCALE = 2.0**30
 # Outputs in a block. With fewer the matrix product is too small to be fast; with more it spends
 # its time on zeros.
 BLOCK = 16
-# Limit of multiply-adds in one step. Above it OpenBLAS starts threads, which cost more than they
-# save.
+# Limit of multiply-adds in one step. Above it OpenBLAS starts threads, at more cost than gain.
 STEP = 260_000
 # Limit of weights in a table. Rates without a common divisor, such as 48000 -> 44101, would need
 # more. Their outputs are computed one by one instead, each interpolated between two of PHASES

@@ -23,8 +23,7 @@ MAX_CLOCK_STEP = 0.02
 # A track whose first frame arrives within this time (s) of a mix was delivered with the others and
 # missed that mix. It runs one frame behind, until one of its frames is silent and is skipped.
 SAME_DELIVERY = 0.005
-# Peak below which a frame is silent (of 32768).
-SILENT_PEAK = 32
+SILENT_PEAK = 32  # peak below which a frame is silent (of 32768)
 # Window (s) for the excess latency of a track that is ahead of the others. From one block on it is
 # trimmed with a crossfade.
 BACKLOG_WINDOW = 1.0
@@ -82,10 +81,7 @@ class TrackMixer:
         self._clock = 0.0  # seconds, without those of stalls
 
     def push(self, track: str, samples: Samples, now: float) -> list[Mixed]:
-        """Add samples of a track by its SID, at the wire's rate; return the mix up to now.
-
-        `samples` has the shape (n,) or (n, 2). `now` is the time (s) of a clock without jumps.
-        """
+        """Add samples, shape (n,) or (n, 2), at a monotonic time (s); return what is mixed now."""
         self._clock += min(now - self._now, MAX_CLOCK_STEP)
         self._now = now
         if (source := self._inputs.get(track)) is None:
