@@ -39,8 +39,11 @@ class Microphone:
         self._publication = await rtc.publish(room, self._track, self._options)
         self.apply_mute()
 
+    def set_muted(self, muted: bool) -> None:
+        self.muted = muted
+        self.apply_mute()
+
     def apply_mute(self) -> None:
-        """Mute or unmute the track, as `muted` says."""
         if self._track is not None and self._track.muted != self.muted:
             rtc.mute(self._track, self.muted)
 

@@ -1,9 +1,4 @@
-"""Subscriptions: the coordinator of a session, and one state for each remote track of a room.
-
-`coordinate` is a task of the session. It compares the room state and the open pipelines with what
-is subscribed to and read, whenever one of them has changed, and applies the difference. Nothing
-below calls it.
-"""
+"""Subscriptions: the coordinator of a session, and one state for each remote track of a room."""
 
 import enum
 from collections.abc import Collection
@@ -19,7 +14,10 @@ from .base import Connection
 
 
 async def coordinate(connection: Connection, readers: TrackReaders, room_state: RoomState) -> None:
-    """Keep subscriptions and readers as planned, until cancelled."""
+    """Keep subscriptions and readers as the room state and the open pipelines ask for.
+
+    A task of the session: whenever one of these has changed, it applies a new plan.
+    """
     while True:
         # No await between making the plan and waiting: a change in between would be missed.
         target = plan(room_state, readers.open_pipelines())
@@ -38,9 +36,7 @@ class _State(enum.Enum):
 class Subscriptions:
     """Our subscriptions in one room. A track without a state is not subscribed to by us.
 
-    Args:
-        room_state: The session's; changes of it call for `apply`.
-        owner_grace: Time that the owner of the room has to subscribe before we do (s).
+    The owner of the room has `owner_grace` (s) to subscribe before we do.
     """
 
     def __init__(self, room_state: RoomState, owner_grace: float) -> None:
