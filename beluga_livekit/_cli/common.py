@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from .._errors import LiveKitError
+from .._errors import LiveKitError, first_of
 
 console = Console(highlight=False)
 
@@ -48,9 +48,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (*_FIXABLE, BaseExceptionGroup) as error:
-        first: BaseException = error
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+        first = first_of(error)
         if not isinstance(first, _FIXABLE):
             raise
         console.print(f"[red]{first}[/]", soft_wrap=True)

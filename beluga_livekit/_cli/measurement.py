@@ -18,19 +18,12 @@ Floats = NDArray[np.float64]
 
 @attrs.frozen
 class Measurement:
-    """The audio that was sent, the audio that was received, and how they differ.
-
-    Attributes:
-        sent: What was sent.
-        received: As long as `sent` and aligned with it; silence where nothing was received.
-        delay: From sending to receiving (s).
-        dropped: Frames that rx dropped.
-    """
+    """The audio that was sent, the audio that was received, and how they differ."""
 
     sent: Samples
-    received: Samples
-    delay: float
-    dropped: int
+    received: Samples  # as long and aligned; silence where nothing was received
+    delay: float  # from sending to receiving (s)
+    dropped: int  # frames that rx dropped
 
     @property
     def seconds_received(self) -> float:
@@ -81,8 +74,7 @@ def locate(sent: Samples, received: Samples) -> int:
 
 def levels(samples: Samples) -> Floats:
     """Return the level (dB) of each 40 ms."""
-    power = np.mean(_blocks(samples) ** 2, axis=1)
-    return np.asarray(10 * np.log10(power + 1.0))
+    return np.asarray(10 * np.log10(np.mean(_blocks(samples) ** 2, axis=1) + 1.0))
 
 
 def _blocks(samples: Samples) -> Floats:

@@ -19,10 +19,11 @@ _sids = itertools.count(1)
 
 
 class LoopbackHub:
-    """The connections of a room without a server."""
+    """The connections of a room without a server; with `echo` each also receives itself."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, echo: bool = False) -> None:
         self.name = name
+        self.echo = echo
         self.connections: dict[str, LoopbackConnection] = {}  # by identity
 
     def join(self, joining: LoopbackConnection) -> None:
@@ -46,7 +47,7 @@ class LoopbackHub:
     def receivers_of(self, connection: LoopbackConnection) -> list[LoopbackConnection]:
         """Return the connections that receive another one."""
         each = self.connections.values()
-        return [other for other in each if other is not connection or connection.is_echo]
+        return [other for other in each if self.echo or other is not connection]
 
     def end(self, reason: DisconnectReason) -> None:
         for connection in list(self.connections.values()):
@@ -54,22 +55,15 @@ class LoopbackHub:
 
 
 class LoopbackConnection(Connection):
-    """A connection to the other connections of a hub; with `echo` also to itself."""
+    """A connection to the other connections of a hub."""
 
     linger = 0.05  # published audio arrives within two frames
 
     def __init__(
-        self,
-        hub: LoopbackHub,
-        participant: Participant,
-        options: SessionOptions,
-        parts: SessionParts,
-        *,
-        echo: bool = False,
+        self, hub: LoopbackHub, member: Participant, options: SessionOptions, parts: SessionParts
     ) -> None:
         self.receives_only = not options.publish
-        self.participant = participant
-        self.is_echo = echo
+        self.participant = member
         self.room_state = parts.room_state
         self.pump = parts.pump
         self.sid: str | None = None  # of our track while it is published
@@ -94,7 +88,7 @@ class LoopbackConnection(Connection):
             self.sid = f"TR_loopback_{next(_sids)}"
         self.room_state.update_participant(attrs.evolve(self.participant, is_self=True))
         self._hub.join(self)
-        if self.is_echo:  # also if rx is not read
+        if self._hub.echo:  # also if rx is not read
             self.pump.gate.subscribed()
         self.pump.gate.resume()
 

@@ -29,11 +29,6 @@ class RoomAdapter:
     """Translates the SDK's events of one room, from its making until `close`.
 
     They change the room state, the subscriptions, the microphone and the playback gate.
-
-    Attributes:
-        ended: Set when the room has ended.
-        reason: Why, if the SDK said so.
-        joining: Scope of the join. Cancelled when the room ends: the SDK answers no more.
     """
 
     def __init__(
@@ -42,8 +37,8 @@ class RoomAdapter:
         self.room = room
         self.subscriptions = Subscriptions(parts.room_state, owner_grace)
         self.ended = anyio.Event()
-        self.reason: DisconnectReason | None = None
-        self.joining = anyio.CancelScope()
+        self.reason: DisconnectReason | None = None  # of the end, if the SDK gave one
+        self.joining = anyio.CancelScope()  # cancelled at the end: the SDK answers no more
         self._parts = parts
         self._microphone = microphone
         self._lost_at: float | None = None  # time.monotonic() at the loss of the connection
@@ -60,7 +55,7 @@ class RoomAdapter:
             "track_subscribed": self._set_audio,
             # A track that has gone may emit any one of the next three, and no other.
             "track_unsubscribed": self._unset_audio,
-            "track_subscription_failed": self._subscription_failed,
+            "track_subscription_failed": lambda _, sid, *__: self.subscriptions.failed(sid),
             "track_unpublished": self._remove_track,
             "track_muted": lambda participant, track: self._set_muted(participant, track, True),
             "track_unmuted": lambda participant, track: self._set_muted(participant, track, False),
@@ -146,9 +141,6 @@ class RoomAdapter:
     def _unset_audio(self, audio: Any, publication: Any, participant: Any) -> None:
         self.subscriptions.unsubscribed(publication.sid)
         self._parts.room_state.set_audio(publication.sid, None)
-
-    def _subscription_failed(self, participant: Any, sid: str, *_: Any) -> None:
-        self.subscriptions.failed(sid)
 
     def _set_muted(self, participant: Any, publication: Any, muted: bool) -> None:
         if participant is not self.room.local_participant:
