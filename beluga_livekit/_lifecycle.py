@@ -52,13 +52,12 @@ class SessionRunner:
         self, make_connection: Callable[[SessionParts], Connection], options: SessionOptions
     ) -> None:
         self.options = options
-        self.log = SessionLog()
-        self.room_state = RoomState()
-        self.readers = TrackReaders(options, self.room_state, self.log)
-        self.pump = SendPump(options, self.closed_error, self.log)
-        self.connection = make_connection(
-            SessionParts(self.room_state, self.readers, self.pump, self.log)
-        )
+        self.log: SessionLog = SessionLog()
+        self.room_state: RoomState = RoomState()
+        self.readers: TrackReaders = TrackReaders(options, self.room_state, self.log)
+        self.pump: SendPump = SendPump(options, self.closed_error, self.log)
+        parts = SessionParts(self.room_state, self.readers, self.pump, self.log)
+        self.connection: Connection = make_connection(parts)
         self.outcome: Outcome | None = None  # set once
         self._state = SessionState.JOINING
         self._staying = anyio.CancelScope()
@@ -127,16 +126,12 @@ class SessionRunner:
             return False
         if outcome.failure is not None:
             raise outcome.failure from None
-        if error is None:
-            if outcome.is_loss:
-                raise self._disconnected_error(outcome)
-            return False
         if outcome.is_loss and not isinstance(error, DisconnectedError):
-            raise first_of(error) from None
-        absorbed = absorb and not outcome.is_loss
-        if absorbed:  # the rest of the block has not run
-            self.log.info("the block was left by: %s", error)
-        return absorbed
+            raise first_of(error or self._disconnected_error(outcome)) from None
+        if error is None or outcome.is_loss or not absorb:
+            return False
+        self.log.info("the block was left by: %s", error)  # the rest of it has not run
+        return True
 
     def _is_own(self, error: BaseException) -> bool:
         """Return whether this is the session's own DisconnectedError, or a group of these."""

@@ -15,17 +15,13 @@ from .._errors import LiveKitError, first_of
 console = Console(highlight=False)
 
 Url = Annotated[
-    str, typer.Option("--url", envvar="LIVEKIT_URL", help="URL of the LiveKit server: wss://...")
+    str, typer.Option(envvar="LIVEKIT_URL", help="URL of the LiveKit server: wss://...")
 ]
 Token = Annotated[
-    str, typer.Option("--token", envvar="LIVEKIT_TOKEN", help="Access token of the participant.")
+    str, typer.Option(envvar="LIVEKIT_TOKEN", help="Access token of the participant.")
 ]
-Key = Annotated[
-    str, typer.Option("--api-key", envvar="LIVEKIT_API_KEY", help="API key of the project.")
-]
-Secret = Annotated[
-    str, typer.Option("--api-secret", envvar="LIVEKIT_API_SECRET", help="API secret of the key.")
-]
+Key = Annotated[str, typer.Option(envvar="LIVEKIT_API_KEY", help="API key of the project.")]
+Secret = Annotated[str, typer.Option(envvar="LIVEKIT_API_SECRET", help="API secret of the key.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log the events of the session to stderr.")
 ]

@@ -45,7 +45,6 @@ class LoopbackHub:
                 other.room_state.remove_participant(identity)
 
     def receivers_of(self, connection: LoopbackConnection) -> list[LoopbackConnection]:
-        """Return the connections that receive another one."""
         each = self.connections.values()
         return [other for other in each if self.echo or other is not connection]
 
@@ -110,7 +109,6 @@ class LoopbackConnection(Connection):
             receiver.room_state.add_track(track)
 
     def update(self, participant: Participant) -> None:
-        """Change our participant, as a server does."""
         self.participant = participant
         self.room_state.update_participant(attrs.evolve(participant, is_self=True))
         for receiver in self._hub.receivers_of(self):
@@ -137,7 +135,6 @@ class LoopbackConnection(Connection):
                 receiver.room_state.remove_track(sid)
 
     def end(self, reason: DisconnectReason) -> None:
-        """End the connection, as a server does."""
         self._reason = self._reason or reason
         self._hub.leave(self)
         self.pump.gate.pause()

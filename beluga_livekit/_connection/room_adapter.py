@@ -42,7 +42,6 @@ class RoomAdapter:
         self._parts = parts
         self._microphone = microphone
         self._lost_at: float | None = None  # time.monotonic() at the loss of the connection
-        self._settled = anyio.Event()  # the reconnect under way has ended
         self._timers = GraceTimers()
         update = self._update_participant
         self._handlers: dict[Any, Callable[..., None]] = {
@@ -94,9 +93,9 @@ class RoomAdapter:
 
     async def settle(self) -> None:
         """Wait for the end of a reconnect that is under way; up to `SETTLE_TIMEOUT`."""
-        if self.is_reconnecting:
-            with anyio.move_on_after(SETTLE_TIMEOUT):
-                await self._settled.wait()
+        with anyio.move_on_after(SETTLE_TIMEOUT):
+            while self.is_reconnecting and not self.ended.is_set():
+                await self._parts.room_state.changed.wait()
 
     def close(self) -> None:
         """Remove the event handlers and stop the timers."""
@@ -163,7 +162,7 @@ class RoomAdapter:
             self._microphone.apply_mute()
 
     def _set_reconnecting(self) -> None:
-        self._lost_at, self._settled = time.monotonic(), anyio.Event()
+        self._lost_at = time.monotonic()
         self._parts.log.warning("connection lost; reconnecting")
         self._parts.pump.gate.pause()
         self._parts.room_state.set_reconnecting()
@@ -173,7 +172,6 @@ class RoomAdapter:
             return
         self._parts.log.info("reconnected after %.1f s", time.monotonic() - self._lost_at)
         self._lost_at = None
-        self._settled.set()
         self.subscriptions.check_all()
         self._parts.room_state.set_connected()
         self.scan()
@@ -190,7 +188,6 @@ class RoomAdapter:
             self._parts.pump.gate.pause()
             self.joining.cancel()
             self.ended.set()
-            self._settled.set()
             self._parts.room_state.changed.set()
 
     def _check_state(self, state: Any) -> None:

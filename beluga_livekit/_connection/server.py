@@ -54,11 +54,10 @@ class ServerConnection(RoomConnection):
         self._parts.log.info("joined")
 
     async def run(self) -> Outcome:
-        outcome: Outcome | None = None
-        while outcome is None:
+        while True:
             await self.adapter.ended.wait()
-            outcome = await self._rejoin(self.adapter)
-        return outcome
+            if (outcome := await self._rejoin(self.adapter)) is not None:
+                return outcome
 
     async def leave(self) -> DisconnectReason:
         if (adapter := self._adapter) is not None:
