@@ -9,10 +9,10 @@ from ._errors import (
     LiveKitError,
 )
 from ._open import SessionContextManager, attach_room, open_livekit, open_loopback
+from ._playout import Playout
 from ._receive.participant_streams import ParticipantStream
 from ._room.participants import Participant, ParticipantFilter, ParticipantKind, TrackSource
 from ._send.play_source import PlaySource
-from ._send.playback import Playout
 from ._session import LiveKitSession, SessionStatistics
 from .audio.frame import AudioFrame
 

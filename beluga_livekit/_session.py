@@ -21,7 +21,6 @@ from ._room.events import RoomEvent
 from ._room.participants import Participant, ParticipantFilter
 from ._sdk import rtc
 from ._send.play_source import PlaySource, frames_of
-from ._send.playback import Playout
 from ._send.pump import SendStatistics
 from ._send.send_stream import SendStream
 from .audio.format import is_number

@@ -1,7 +1,7 @@
 """`LoopbackRoom`: a room without a server, for tests; and a pytest fixture of one."""
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self, Unpack, get_type_hints
 
 import attrs
@@ -43,12 +43,7 @@ class LoopbackRoom:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.delete()
 
     @property

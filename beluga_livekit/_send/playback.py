@@ -1,4 +1,4 @@
-"""Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`), with its `Playout`."""
+"""Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`), and its state."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 import anyio
-import attrs
 
+from .._playout import Playout
 from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
@@ -20,26 +20,6 @@ def raising(closed_error: Callable[[], Exception]) -> Generator[None]:
         yield
     except anyio.BrokenResourceError:
         raise closed_error() from None
-
-
-def _microseconds(seconds: float) -> float:
-    return round(seconds, 6)
-
-
-@attrs.frozen
-class Playout:
-    """How much of a play source was played.
-
-    Attributes:
-        played: Seconds of the source that left this process. Audio in the network and in remote
-            buffers (about 0.1 s) counts as played.
-        dropped: Seconds that the source had given and that were not played.
-        interrupted: Whether `interrupt` ended the playback.
-    """
-
-    played: float = attrs.field(converter=_microseconds)
-    dropped: float = attrs.field(converter=_microseconds)
-    interrupted: bool
 
 
 class QueuedFrame(NamedTuple):

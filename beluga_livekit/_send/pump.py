@@ -15,6 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from .._errors import LiveKitError
 from .._logging import SessionLog
 from .._options import SessionOptions
+from .._playout import Playout
 from .._sdk import rtc
 from .._tasks import complete
 from ..audio.format import WIRE_RATE
@@ -22,7 +23,7 @@ from ..audio.frame import AudioFrame
 from .gate import PlaybackGate
 from .interrupt import SILENCE_TIMEOUT, Epoch, Epochs
 from .paced_source import PacedAudioSource
-from .playback import Playback, PlaybackState, Playout
+from .playback import Playback, PlaybackState
 from .send_stream import SendQueue, SendStream
 from .wire_writer import WireWriter
 
