@@ -72,6 +72,5 @@ class GraceTimers:
             timer.cancel()
 
     def cancel_all(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for key in list(self._timers):
+            self.cancel(key)

@@ -26,11 +26,9 @@ class Grants:
 
 
 def read_token(token: object, *, room: str | None = None) -> Grants:
-    """Return the claims of a JSON web token; the server checks its signature.
+    """Return the claims of a token for joining `room` (None: any), or raise `ConfigError`.
 
-    Raises:
-        ConfigError: The token is missing, no JWT, grants no join, has expired, or is not for
-            `room` (None: any).
+    The server checks its signature.
     """
     if not token:
         raise ConfigError("livekit: Token is required")

@@ -60,8 +60,6 @@ class TransportConfig:
 
 Factory = Callable[[TransportConfig], AbstractAsyncContextManager[Any, Any]]
 
-ENTRY_POINTS = "beluga.transports"
-
 # The field of TransportConfig for each keyword that `extra` must not have.
 _FIELDS = {name: name for name in ("url", "token", "sample_rate", "channels")}
 _FIELDS["num_channels"] = "channels"
@@ -142,7 +140,7 @@ def new(name: str, config: TransportConfig) -> AbstractAsyncContextManager[Any, 
 
 def _factories() -> dict[str, Factory]:
     found: dict[str, Factory] = {"livekit": LiveKitTransport}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    for entry in importlib.metadata.entry_points(group="beluga.transports"):
         found.setdefault(entry.name, partial(_load, entry))
     return found | _registered
 

@@ -14,12 +14,8 @@ from .._errors import LiveKitError, first_of
 
 console = Console(highlight=False)
 
-Url = Annotated[
-    str, typer.Option(envvar="LIVEKIT_URL", help="URL of the LiveKit server: wss://...")
-]
-Token = Annotated[
-    str, typer.Option(envvar="LIVEKIT_TOKEN", help="Access token of the participant.")
-]
+Url = Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="URL of the server: wss://...")]
+Token = Annotated[str, typer.Option(envvar="LIVEKIT_TOKEN", help="Access token of a participant.")]
 Key = Annotated[str, typer.Option(envvar="LIVEKIT_API_KEY", help="API key of the project.")]
 Secret = Annotated[str, typer.Option(envvar="LIVEKIT_API_SECRET", help="API secret of the key.")]
 Verbose = Annotated[

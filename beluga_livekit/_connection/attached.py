@@ -39,7 +39,8 @@ class AttachedConnection(RoomConnection):
             if scope.cancelled_caught:
                 raise ConnectError(f"livekit: attaching failed: no answer within {timeout:g} s")
         else:
-            self._receive_only()
+            self.receives_only = True
+            self._parts.pump.cancel()
         self._parts.log.info("attached")
 
     async def run(self) -> Outcome:

@@ -48,10 +48,6 @@ class LoopbackHub:
         each = self.connections.values()
         return [other for other in each if self.echo or other is not connection]
 
-    def end(self, reason: DisconnectReason) -> None:
-        for connection in list(self.connections.values()):
-            connection.end(reason)
-
 
 class LoopbackConnection(Connection):
     """A connection to the other connections of a hub."""

@@ -18,7 +18,6 @@ from .subscriptions import Subscriptions
 # Timeout for a reconnect that is under way when we leave (s). Left before its end, the SDK
 # completes it natively and leaves a participant behind for 17 s. A server answers within 0.2 s.
 SETTLE_TIMEOUT = 1.0
-
 # Time after which the connection's state counts although its event is missing (s). The SDK skips
 # our handlers if a handler of the room's owner, called earlier, raises TypeError; and livekit 1.1
 # does not always emit `disconnected` when the owner leaves.
@@ -26,10 +25,7 @@ STATE_GRACE = 0.5
 
 
 class RoomAdapter:
-    """Translates the SDK's events of one room, from its making until `close`.
-
-    They change the room state, the subscriptions, the microphone and the playback gate.
-    """
+    """Translates the SDK's events of one room for the session, from its making until `close`."""
 
     def __init__(
         self, room: rtc.Room, parts: SessionParts, microphone: Microphone, owner_grace: float = 0.0
@@ -233,7 +229,3 @@ class RoomConnection(Connection):
 
     async def send_dtmf(self, code: int, digit: str) -> None:
         await rtc.send_dtmf(self.room, code, digit)
-
-    def _receive_only(self) -> None:
-        self.receives_only = True
-        self._parts.pump.cancel()

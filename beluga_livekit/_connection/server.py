@@ -109,7 +109,8 @@ class ServerConnection(RoomConnection):
             if options.publish and grants.can_publish and not parts.pump.finished.is_set():
                 await adapter.publish()
             else:
-                self._receive_only()
+                self.receives_only = True
+                parts.pump.cancel()
         if adapter.ended.is_set():
             reason = adapter.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)
