@@ -120,7 +120,7 @@ def open_livekit(
         frame_size: Samples per channel in every received frame. None: 20 ms. Voice detectors often
             take 512 at 16 kHz. Frames of 10 ms or less arrive 10 ms sooner and cost more CPU (9.5
             instead of 7 % of a core for an echo).
-        participants: Whom rx receives: an identity, several, or a predicate that takes a
+        participants: Participants that rx receives: an identity, several, or a predicate that takes a
             `Participant` and is asked again when it changes. Only selected tracks are subscribed
             to. None: every participant of `participant_kinds`.
         participant_kinds: Kinds of participants that rx receives. None: all but agents where

@@ -1,1 +1,1 @@
-"""What a session is connected through."""
+"""Connections of a session: to a server, to an attached room, or without either."""

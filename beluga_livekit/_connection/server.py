@@ -1,7 +1,6 @@
 """`ServerConnection`: a room on a server, joined with a token, and rejoined when it is lost."""
 
 import inspect
-import random
 import time
 from typing import Any
 
@@ -20,13 +19,8 @@ from .._options import SessionOptions
 from .._sdk import rtc
 from .._token import Grants, Token, read_token
 from .base import Outcome, SessionParts
+from .rejoin import Backoff
 from .room_adapter import RoomAdapter, RoomConnection
-
-# Exponential backoff with full jitter (s): after a restart of the server its clients must not all
-# rejoin at once.
-FIRST_BACKOFF, LAST_BACKOFF = 0.5, 5.0
-# A connection that held for this long (s) was stable: the next loss begins with the first backoff.
-STABLE_AFTER = 30.0
 
 
 class ServerConnection(RoomConnection):
@@ -39,8 +33,7 @@ class ServerConnection(RoomConnection):
         self._url = url
         self._token = token
         self._room_name = room
-        self._joined_at = 0.0  # time.monotonic()
-        self._backoff = FIRST_BACKOFF
+        self._backoff = Backoff()
 
     async def join(self) -> None:
         try:
@@ -85,7 +78,7 @@ class ServerConnection(RoomConnection):
                 adapter.close()
                 await rtc.leave(adapter.room)
                 raise
-            self._joined_at = time.monotonic()
+            self._backoff.connected()
             if self._parts.pump.finished.is_set():  # tx was closed in the room before this one
                 await self.unpublish()
             return
@@ -125,13 +118,11 @@ class ServerConnection(RoomConnection):
         parts.room_state.set_rejoining()
         parts.log.warning("disconnected: %s; rejoining", lost)
         start = time.monotonic()
-        if start - self._joined_at > STABLE_AFTER:
-            self._backoff = FIRST_BACKOFF
+        self._backoff.lost()
         error: Exception | None = None
         with anyio.move_on_after(timeout):
             while True:
-                await anyio.sleep(random.uniform(0.0, self._backoff))  # noqa: S311 - no secret
-                self._backoff = min(2 * self._backoff, LAST_BACKOFF)
+                await self._backoff.wait()
                 try:
                     await self._join()
                 except (AuthenticationError, ConfigError) as final:

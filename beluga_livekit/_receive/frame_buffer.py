@@ -12,6 +12,7 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import attrs
@@ -50,8 +51,7 @@ class FrameBuffer(LossyStream[AudioFrame]):
         super().__init__()
         self._max_age = max_age  # limit of the time that a frame waits (s)
         self._max_delay = math.inf if max_delay is None else max_delay  # of undrained audio (s)
-        self._log = log
-        self._name = name
+        self._log_warning = partial(_log_warning, log, name)
         self._entries: deque[_Entry] = deque()
         self._buffered: defaultdict[str | None, float] = defaultdict(float)  # seconds, by track
         self._lost: defaultdict[str | None, float] = defaultdict(float)  # not in a frame's `lost`
@@ -151,7 +151,11 @@ class FrameBuffer(LossyStream[AudioFrame]):
     def _warn(self, message: str, seconds: float) -> None:
         if not self._has_warned:
             self._has_warned = True
-            self._log.warning(message, self._name, seconds)
+            self._log_warning(message, seconds)
+
+
+def _log_warning(log: SessionLog, name: str, message: str, seconds: float) -> None:
+    log.warning(message, name, seconds)
 
 
 def _crossfaded(old: AudioFrame, new: AudioFrame) -> bytes:

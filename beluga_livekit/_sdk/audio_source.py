@@ -14,8 +14,8 @@ from livekit import rtc
 
 from .._errors import LiveKitError
 from ..audio.format import Samples
-from . import event_router
-from .event_router import FfiClient, ffi_pb2
+from . import private_names
+from .private_names import FfiClient, ffi_pb2
 
 # Timeout for the answer to a capture (s). An answer takes 2 ms, or up to a clock tick (10 ms) when
 # the native queue is full. A source that takes longer is dead.
@@ -33,7 +33,7 @@ class AudioSource:
     """
 
     def __init__(self, sample_rate: int, num_channels: int, queue_ms: int) -> None:
-        event_router.install()
+        private_names.install()
         self.rtc = rtc.AudioSource(sample_rate, num_channels, queue_ms)
         self.answered_at = 0.0  # time.perf_counter() of the last answer
         self._unanswered: dict[int, Samples] = {}
@@ -43,7 +43,7 @@ class AudioSource:
         """Queue samples of shape (n,) or (n, 2); return before they have arrived."""
         await self.wait_until_answered()
         samples = np.ascontiguousarray(samples)
-        if event_router.SUPPORTED:
+        if private_names.SUPPORTED:
             self._request(samples)
         else:
             await self._capture_with_public_api(samples)
@@ -70,7 +70,7 @@ class AudioSource:
             _waiting.pop(request_id, None)
 
     def _request(self, samples: Samples) -> None:
-        request_id = event_router.next_request_id()
+        request_id = private_names.next_request_id()
         request = ffi_pb2.FfiRequest()
         capture = request.capture_audio_frame
         capture.source_handle = self.rtc._ffi_handle.handle
@@ -116,4 +116,4 @@ def _take_answers(client: Any) -> None:
     client.queue.put = put_others
 
 
-event_router.hooks.append(_take_answers)
+private_names.hooks.append(_take_answers)

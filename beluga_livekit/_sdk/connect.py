@@ -2,7 +2,7 @@
 
 The SDK cannot cancel a connect: the native side goes on, and terminates the process if the result
 is not answered within 15 s (livekit 1.1 to 1.2). Here the native thread answers every result at
-once, through a filter of `event_router.py`. If the attempt was abandoned, or its event loop is
+once, through a filter of `private_names.py`. If the attempt was abandoned, or its event loop is
 closed, it leaves the room again on the spot.
 
 The life of an attempt: sent -> connected -> done; or sent -> abandoned -> connected -> leaving ->
@@ -22,8 +22,8 @@ from typing import Any
 import anyio
 from livekit import rtc
 
-from . import event_router
-from .event_router import FfiClient, FfiHandle, ffi_pb2
+from . import private_names
+from .private_names import FfiClient, FfiHandle, ffi_pb2
 
 _log = logging.getLogger("beluga_livekit")
 
@@ -39,7 +39,7 @@ class _Attempt:
     """A call of `Room.connect`."""
 
     def __init__(self, slot: Hashable, loop: asyncio.AbstractEventLoop) -> None:
-        self.id = event_router.next_request_id()
+        self.id = private_names.next_request_id()
         self.slot = slot
         self.loop = loop
         self.sent = False
@@ -62,10 +62,10 @@ async def connect(
     `slot` is server, room and identity. An abandoned attempt with the same slot settles first: the
     server removes the older of two participants with one identity.
     """
-    if not event_router.SUPPORTED:
+    if not private_names.SUPPORTED:
         await _connect_and_wait(room, url, token, options)
         return
-    event_router.install()
+    private_names.install()
     while (earlier := _abandoned.get(slot)) is not None:
         await asyncio.shield(asyncio.wrap_future(earlier.settled))
     attempt = _Attempt(slot, asyncio.get_running_loop())
@@ -108,7 +108,7 @@ def _install(client: Any) -> None:
     client.queue.subscribe(asyncio.get_running_loop(), filter_fn=_handle_event)
 
 
-event_router.hooks.append(_install)
+private_names.hooks.append(_install)
 
 
 def _handle_event(event: Any) -> bool:

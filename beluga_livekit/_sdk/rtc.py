@@ -16,7 +16,7 @@ from .._options import SessionOptions
 from .._room.participants import Participant, ParticipantKind, TrackSource
 from .._token import Grants
 from ..audio.format import WIRE_FRAME_MS, WIRE_RATE, Samples
-from . import event_router
+from . import private_names
 from .connect import connect
 
 _log = logging.getLogger("beluga_livekit")
@@ -59,7 +59,7 @@ def _filter_log(record: logging.LogRecord) -> bool:
 
 def new_room() -> rtc.Room:
     """Make a room. Like all SDK objects it needs the running event loop."""
-    event_router.install()
+    private_names.install()
     logging.getLogger("livekit").addFilter(_filter_log)  # adding it again has no effect
     return rtc.Room()
 

@@ -39,7 +39,7 @@ class PlaybackState(Enum):
 
 
 class Playback:
-    """One `play()`: its frames, its state, and its position in the audio."""
+    """A `play()` call: its frames, its state, and its position in the audio."""
 
     def __init__(self, closed_error: Callable[[], Exception]) -> None:
         self._closed_error = closed_error  # for a playback that the end of the session cuts off
@@ -52,8 +52,8 @@ class Playback:
         self.end: int | None = None  # behind its last one, once the pump has taken all frames
         self.given = 0.0  # seconds that its source has given
         self.is_exhausted = False  # whether that is all
-        self._played: float | None = None  # seconds, if DONE before the session closed
-        self._is_interrupted = False
+        # Seconds played, and whether by an interrupt; None if the session closed before its end.
+        self._outcome: tuple[float, bool] | None = None
 
     async def send(self, frame: AudioFrame) -> None:
         """Give a frame to the pump; return when the pump takes it."""
@@ -80,7 +80,7 @@ class Playback:
         """Enter DONE with the seconds played, None if the session closed; the first call counts."""
         if self.state is not PlaybackState.DONE:
             self.state = PlaybackState.DONE
-            self._played, self._is_interrupted = played, interrupted
+            self._outcome = None if played is None else (played, interrupted)
 
     def interrupt(self, position: int) -> None:
         """End the playback: the audio was cut off at this position."""
@@ -105,10 +105,10 @@ class Playback:
 
     def result(self) -> Playout:
         """Return the playout of a playback that is DONE, or raise `closed_error`."""
-        if self._played is None:
+        if self._outcome is None:
             raise self._closed_error()
-        dropped = self.given - self._played
-        return Playout(self._played, dropped, interrupted=self._is_interrupted)
+        played, interrupted = self._outcome
+        return Playout(played, self.given - played, interrupted=interrupted)
 
     def shift(self, after: int, samples: int) -> None:
         """Move its positions at or behind `after`: the audio there has moved."""

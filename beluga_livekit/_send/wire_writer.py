@@ -5,8 +5,8 @@ from ..audio.format import BLOCK, WIRE_FRAME, WIRE_RATE, Samples
 from ..audio.frame import AudioFrame
 from ..audio.framing import Framer
 from .gate import PlaybackGate
+from .latency_trimmer import LatencyTrimmer
 from .paced_source import PacedAudioSource
-from .trimmer import LatencyTrimmer
 
 
 class WireWriter:

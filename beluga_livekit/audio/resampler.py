@@ -111,9 +111,6 @@ class Resampler:
         out_rate: Output sample rate (Hz).
         num_channels: 1 to 8.
 
-    Attributes:
-        delay: Delay (s).
-
     Raises:
         ConfigError: A rate that is no positive whole number, or a number of channels out of range.
     """
@@ -125,7 +122,6 @@ class Resampler:
         self.in_rate = in_rate
         self.out_rate = out_rate
         self.num_channels: int = check_channels(num_channels)
-        self.delay: float = 0.0 if in_rate == out_rate else _half_length(in_rate, out_rate)
         if in_rate == out_rate:
             return
         self._plan = plan = _plan(in_rate, out_rate)
@@ -141,6 +137,11 @@ class Resampler:
         self._inputs = np.zeros((num_channels, columns))
         self._views: dict[int, tuple[Floats, Floats, Floats]] = {}
         self.reset()
+
+    @property
+    def delay(self) -> float:
+        """Delay (s)."""
+        return 0.0 if self.in_rate == self.out_rate else _half_length(self.in_rate, self.out_rate)
 
     @property
     def delay_samples(self) -> float:

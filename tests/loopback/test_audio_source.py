@@ -16,7 +16,7 @@ from support.playback import (
 )
 
 from beluga_livekit import LiveKitError
-from beluga_livekit._sdk import audio_source, event_router
+from beluga_livekit._sdk import audio_source, private_names
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ async def test_play_and_interrupt_work_when_sdk_private_names_have_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """SDK quirk: private names may move; the SDK's own capture is the fallback (injected)."""
-    monkeypatch.setattr(event_router, "SUPPORTED", False)
+    monkeypatch.setattr(private_names, "SUPPORTED", False)
     async with open_exact_loopback() as session, collect_frames(session.rx) as received:
         await session.play(frame_of(OLD))
         assert np.array_equal(await received.wait_until_silent(), OLD)

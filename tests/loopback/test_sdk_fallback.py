@@ -27,9 +27,9 @@ PLAYS = """
 import sys
 import anyio, numpy as np
 from beluga_livekit import AudioFrame, open_loopback
-from beluga_livekit._sdk import event_router
+from beluga_livekit._sdk import private_names
 
-assert not event_router.SUPPORTED
+assert not private_names.SUPPORTED
 TONE = (8000 * np.sin(np.arange(1, 9601) / 10)).astype(np.int16)
 
 async def main():
@@ -53,9 +53,9 @@ FAILS = """
 import sys
 import anyio, numpy as np
 from beluga_livekit import LiveKitError
-from beluga_livekit._sdk import audio_source, event_router
+from beluga_livekit._sdk import audio_source, private_names
 
-assert not event_router.SUPPORTED
+assert not private_names.SUPPORTED
 SILENCE = np.zeros(960, np.int16)
 
 async def main():

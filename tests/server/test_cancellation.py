@@ -12,7 +12,7 @@ from support.tokens import TokenFactory
 from support.waiting import wait_for
 
 from beluga_livekit import AudioFrame, open_livekit
-from beluga_livekit._sdk import event_router
+from beluga_livekit._sdk import private_names
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def test_cancelled_join_is_awaited_when_sdk_private_names_have_moved(
     server: Server, token: TokenFactory, admin: RoomAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SDK quirk: private names may move (injected); a join is then awaited, not abandoned."""
-    monkeypatch.setattr(event_router, "SUPPORTED", False)
+    monkeypatch.setattr(private_names, "SUPPORTED", False)
     for milliseconds in (1, 20, 60):
         with anyio.move_on_after(milliseconds / 1000) as scope:
             async with open_livekit(server.url, token(f"bot-{milliseconds}"), publish=False):

@@ -79,7 +79,6 @@ def test_violations_are_found(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=False, reason="remove this line when every file is rewritten")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_file_keeps_to_language(path: Path) -> None:
     """Contract: docstrings, comments and test names use the project's plain words."""

@@ -1,4 +1,4 @@
-"""What is trimmed of a producer in real time, and of which none."""
+"""LatencyTrimmer: trims the backlog of a real-time producer, and of no other."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from beluga_livekit import AudioFrame
-from beluga_livekit._send import trimmer as trimmer_module
-from beluga_livekit._send.trimmer import LatencyTrimmer
+from beluga_livekit._send import latency_trimmer as trimmer_module
+from beluga_livekit._send.latency_trimmer import LatencyTrimmer
 from beluga_livekit.audio.format import BLOCK
 
 FRAME = AudioFrame.from_samples(np.full(2 * BLOCK, 1000, np.int16), 48_000)
