@@ -125,7 +125,7 @@ async def check_interrupt(
         if sender is not play_one_frame:
             tasks.cancel_scope.cancel()
         at = seconds_played(session) - sent
-        queued = session.statistics().seconds_queued
+        queued = session.statistics().send.seconds_queued
         with anyio.CancelScope(shield=True):
             await session.interrupt()
             assert session.statistics().send.seconds_queued <= 0.011
