@@ -1,4 +1,4 @@
-"""What is trimmed of a producer in real time, and of which none."""
+"""LatencyTrimmer: the producers whose backlog is trimmed, and those that lose nothing."""
 
 from __future__ import annotations
 
