@@ -62,28 +62,30 @@ class DisconnectReason(StrEnum):
 
 # Not DUPLICATE_IDENTITY: a second participant under our identity is a mistake in the deployment,
 # and an end without an error would hide it.
-_HANGUPS = frozenset(
-    {
-        DisconnectReason.CLIENT_INITIATED,
-        DisconnectReason.PARTICIPANT_REMOVED,
-        DisconnectReason.ROOM_DELETED,
-        DisconnectReason.ROOM_CLOSED,
-        DisconnectReason.USER_UNAVAILABLE,
-        DisconnectReason.USER_REJECTED,
-    }
+_HANGUPS = (
+    DisconnectReason.CLIENT_INITIATED,
+    DisconnectReason.PARTICIPANT_REMOVED,
+    DisconnectReason.ROOM_DELETED,
+    DisconnectReason.ROOM_CLOSED,
+    DisconnectReason.USER_UNAVAILABLE,
+    DisconnectReason.USER_REJECTED,
+)
+_RETRYABLE = (
+    DisconnectReason.UNKNOWN,  # the SDK's own attempts to reconnect have failed
+    DisconnectReason.SERVER_SHUTDOWN,
+    DisconnectReason.STATE_MISMATCH,
+    DisconnectReason.MIGRATION,
+    DisconnectReason.SIGNAL_CLOSE,
+    DisconnectReason.CONNECTION_TIMEOUT,
+    DisconnectReason.MEDIA_FAILURE,
 )
 
-_RETRYABLE = frozenset(
-    {
-        DisconnectReason.UNKNOWN,  # the SDK's own attempts to reconnect have failed
-        DisconnectReason.SERVER_SHUTDOWN,
-        DisconnectReason.STATE_MISMATCH,
-        DisconnectReason.MIGRATION,
-        DisconnectReason.SIGNAL_CLOSE,
-        DisconnectReason.CONNECTION_TIMEOUT,
-        DisconnectReason.MEDIA_FAILURE,
-    }
-)
+
+def first_of(error: BaseException) -> BaseException:
+    """Return the first error of an exception group, or the error if it is none."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class LiveKitError(Exception):
@@ -104,9 +106,6 @@ class ConnectError(LiveKitError, ConnectionError):
     def __init__(self, message: str, *, retryable: bool = True) -> None:
         super().__init__(message)
         self.retryable = retryable
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), self.args, {"retryable": self.retryable})
 
 
 class AuthenticationError(ConnectError):

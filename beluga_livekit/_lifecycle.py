@@ -18,7 +18,7 @@ import anyio
 
 from ._connection.base import Connection, Outcome, SessionParts
 from ._connection.subscriptions import coordinate
-from ._errors import DisconnectedError, DisconnectReason, LiveKitError
+from ._errors import DisconnectedError, DisconnectReason, LiveKitError, first_of
 from ._logging import SessionLog
 from ._options import SessionOptions
 from ._receive.track_readers import TrackReaders
@@ -46,24 +46,19 @@ class SessionState(enum.Enum):
 
 
 class SessionRunner:
-    """Runs a session in a background task.
-
-    Attributes:
-        outcome: How the session has ended, once it has; set once.
-    """
+    """Runs a session in a background task."""
 
     def __init__(
         self, make_connection: Callable[[SessionParts], Connection], options: SessionOptions
     ) -> None:
         self.options = options
-        self.log = SessionLog()
-        self.room_state = RoomState()
-        self.readers = TrackReaders(options, self.room_state, self.log)
-        self.pump = SendPump(options, self.closed_error, self.log)
-        self.connection = make_connection(
-            SessionParts(self.room_state, self.readers, self.pump, self.log)
-        )
-        self.outcome: Outcome | None = None
+        self.log: SessionLog = SessionLog()
+        self.room_state: RoomState = RoomState()
+        self.readers: TrackReaders = TrackReaders(options, self.room_state, self.log)
+        self.pump: SendPump = SendPump(options, self.closed_error, self.log)
+        parts = SessionParts(self.room_state, self.readers, self.pump, self.log)
+        self.connection: Connection = make_connection(parts)
+        self.outcome: Outcome | None = None  # set once
         self._state = SessionState.JOINING
         self._staying = anyio.CancelScope()
         self._scope = anyio.CancelScope()
@@ -91,11 +86,7 @@ class SessionRunner:
         return anyio.ClosedResourceError(CLOSED)
 
     async def start(self) -> None:
-        """Wait until the session is connected.
-
-        Raises:
-            Exception: The error that joining failed with.
-        """
+        """Wait until the session is connected, or raise the error that joining failed with."""
         await self._ready.wait()
         if self._state is SessionState.JOINING:
             failure = self.outcome.failure if self.outcome is not None else None
@@ -110,22 +101,21 @@ class SessionRunner:
             self._state = SessionState.CLOSED
             self._scope.cancel()
             try:
-                await self._join()
+                await join(self._task)
             finally:
+                if not self._task.cancelled() and (failure := self._task.exception()) is not None:
+                    self.outcome = Outcome(DisconnectReason.UNKNOWN, failure=failure)
                 self.readers.rx.buffer.rx.close()
                 self.pump.tx.close()
 
     def settle_exit(self, error: BaseException | None, *, absorb: bool) -> bool:
-        """Decide which error leaves the block of the closed session.
+        """Decide which error leaves the block; return whether the block's own is absorbed.
 
         | error of the block | session failed | connection lost | hang-up or left |
         |---|---|---|---|
         | none | failure | DisconnectedError | none |
         | the session's own DisconnectedError | failure | that error | none, if `absorb` |
         | any other | that error, with a note | the same | the same |
-
-        Returns:
-            Whether the error of the block is absorbed.
         """
         outcome = self.outcome or Outcome(DisconnectReason.CLIENT_INITIATED)
         if error is not None and not self._is_own(error):
@@ -136,16 +126,12 @@ class SessionRunner:
             return False
         if outcome.failure is not None:
             raise outcome.failure from None
-        if error is None:
-            if outcome.is_loss:
-                raise self._disconnected_error(outcome)
-            return False
         if outcome.is_loss and not isinstance(error, DisconnectedError):
-            raise _first(error) from None
-        absorbed = absorb and not outcome.is_loss
-        if absorbed:  # the rest of the block has not run
-            self.log.info("the block was left by: %s", error)
-        return absorbed
+            raise first_of(error or self._disconnected_error(outcome)) from None
+        if error is None or outcome.is_loss or not absorb:
+            return False
+        self.log.info("the block was left by: %s", error)  # the rest of it has not run
+        return True
 
     def _is_own(self, error: BaseException) -> bool:
         """Return whether this is the session's own DisconnectedError, or a group of these."""
@@ -174,7 +160,7 @@ class SessionRunner:
                         self._end(await self.connection.run())
                     tasks.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001 - raised where the user is
-            self._end(Outcome(DisconnectReason.UNKNOWN, failure=_first(error)))
+            self._end(Outcome(DisconnectReason.UNKNOWN, failure=first_of(error)))
         finally:
             self.readers.close_all()
             with anyio.CancelScope(shield=True):
@@ -194,14 +180,6 @@ class SessionRunner:
             else:
                 self.log.info("ended: %s", outcome)
         return self.outcome
-
-    async def _join(self) -> None:
-        """Wait for the background task, which is bounded by itself, also while cancelled."""
-        try:
-            await join(self._task)
-        finally:
-            if not self._task.cancelled() and (failure := self._task.exception()) is not None:
-                self.outcome = Outcome(DisconnectReason.UNKNOWN, failure=failure)
 
     async def _drain(self) -> None:
         """Accept nothing more, and wait until what was accepted has arrived."""
@@ -237,7 +215,7 @@ class SessionRunner:
 
     async def _wait_until_arrived(self) -> None:
         await self.pump.finished.wait()
-        await anyio.sleep(max(0.0, self.connection.linger - self.pump.seconds_idle))
+        await anyio.sleep(max(0.0, self.connection.linger - self.pump.source.seconds_idle))
 
     async def _leave_after_departure(self) -> None:
         """End the session when the last selected participant has been gone for long enough."""
@@ -259,9 +237,3 @@ class SessionRunner:
 
     def _has_participants(self) -> bool:
         return any(map(self.options.selects, self.room_state.participants.values()))
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

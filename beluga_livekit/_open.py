@@ -240,7 +240,7 @@ def open_loopback(**keywords: Unpack[LoopbackKeywords]) -> SessionContextManager
     participant = Participant("loopback")
     return SessionContextManager(
         lambda parts: LoopbackConnection(
-            LoopbackHub("loopback"), participant, options, parts, echo=True
+            LoopbackHub("loopback", echo=True), participant, options, parts
         ),
         options,
     )

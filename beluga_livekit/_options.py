@@ -1,8 +1,4 @@
-"""Keywords of the public functions, their defaults, and their validation.
-
-The keywords that several functions share are typed by the TypedDicts here. Their values become
-`ReceiveOptions` (one receive stream) and `SessionOptions` (a session).
-"""
+"""Keywords that the public functions share, their defaults, and their validation."""
 
 from __future__ import annotations
 
@@ -98,34 +94,22 @@ def check_names(keywords: Iterable[str], known: Collection[str]) -> None:
             raise TypeError(f"unexpected keyword {name!r}: did you mean {near!r}?")
 
 
-def _seconds(
-    low: float, high: float = math.inf, *, or_none: bool = False
-) -> Callable[[Any, Any, object], None]:
+def _seconds(low: float = 0.0, high: float = math.inf) -> Callable[[Any, Any, object], None]:
+    """Return a validator of seconds. Without an upper bound, None is valid: no limit."""
+    limits = f"{low:g} to {high:g} seconds"
+    if high == math.inf:
+        limits = f"{low:g} or more seconds, or None for no limit"
+
     def check(_: object, attribute: Any, value: object) -> None:
-        if or_none and value is None:
-            return
-        if not (is_number(value) and low <= value <= high):
-            limits = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
-            none = ", or None" if or_none else ""
-            raise ConfigError(f"{attribute.name} must be {limits} seconds{none}, got {value!r}")
+        valid = low <= value <= high if is_number(value) else value is None and high == math.inf
+        if not valid:
+            raise ConfigError(f"{attribute.name} must be {limits}, got {value!r}")
 
     return check
 
 
-def _no_limit(value: float | None) -> float:
-    """Convert a timeout of None, which is no limit, to infinity."""
+def _or_inf(value: float | None) -> float:
     return math.inf if value is None else value  # the validator has yet to see it
-
-
-def _timeout(low: float = 0.0) -> Callable[[Any, Any, object], None]:
-    def check(_: object, attribute: Any, value: object) -> None:
-        if not (is_number(value) and value >= low):
-            raise ConfigError(
-                f"{attribute.name} must be {low:g} or more seconds, or None for no limit, "
-                f"got {value!r}"
-            )
-
-    return check
 
 
 def _callable_or_none(_: object, attribute: Any, value: object) -> None:
@@ -153,7 +137,7 @@ class ReceiveOptions:
     num_channels: int = attrs.field(default=1, converter=check_channels)
     frame_size: int | None = attrs.field(default=None, validator=_frame_size)
     receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
-    max_delay: float | None = attrs.field(default=0.04, validator=_seconds(0.0, or_none=True))
+    max_delay: float | None = attrs.field(default=0.04, validator=_seconds())
     participants: ParticipantFilter = attrs.field(default=None, converter=check_filter)
     participant_kinds: frozenset[ParticipantKind] | None = attrs.field(
         default=None, converter=check_kinds
@@ -196,13 +180,11 @@ class SessionOptions(ReceiveOptions):
     """Validated options of a session; `open_livekit` documents each."""
 
     send_buffer: float = attrs.field(default=0.2, validator=_seconds(0.02, 1.0))
-    connect_timeout: float = attrs.field(default=10.0, converter=_no_limit, validator=_timeout(0.1))
-    rejoin_timeout: float = attrs.field(default=60.0, converter=_no_limit, validator=_timeout())
-    subscription_timeout: float = attrs.field(
-        default=10.0, converter=_no_limit, validator=_timeout()
-    )
-    drain_timeout: float = attrs.field(default=5.0, converter=_no_limit, validator=_timeout())
-    departure_timeout: float = attrs.field(default=None, converter=_no_limit, validator=_timeout())
+    connect_timeout: float = attrs.field(default=10.0, converter=_or_inf, validator=_seconds(0.1))
+    rejoin_timeout: float = attrs.field(default=60.0, converter=_or_inf, validator=_seconds())
+    subscription_timeout: float = attrs.field(default=10.0, converter=_or_inf, validator=_seconds())
+    drain_timeout: float = attrs.field(default=5.0, converter=_or_inf, validator=_seconds())
+    departure_timeout: float = attrs.field(default=None, converter=_or_inf, validator=_seconds())
     pre_connect_audio: bool = attrs.field(default=False, validator=_flag)
     publish: bool = attrs.field(default=True, validator=_flag)
     rtc_config: Any = None

@@ -1,4 +1,4 @@
-"""`Playout`: the result of a playback."""
+"""`Playout`: the record of a play."""
 
 import attrs
 

@@ -14,7 +14,7 @@ from ._errors import ConfigError, DisconnectReason
 from ._lifecycle import CLOSED, SessionRunner
 from ._options import ParticipantKeywords, ReceiveKeywords, ReceiveOptions, check_names
 from ._playout import Playout
-from ._receive.participant_streams import ParticipantStream, serve_participants
+from ._receive.participant_streams import ParticipantStream, ParticipantStreams
 from ._receive.pipeline import ReceiveStatistics
 from ._room.dtmf import KEY_INTERVAL, dtmf_codes
 from ._room.events import RoomEvent
@@ -271,7 +271,7 @@ class LiveKitSession(
         if not (is_number(rejoin_grace) and rejoin_grace >= 0):
             raise ConfigError(f"rejoin_grace must be 0 or more seconds, got {rejoin_grace!r}")
         options = self._runner.options.evolve(**keywords)
-        await serve_participants(self._runner.readers, handler, options, rejoin_grace)
+        await ParticipantStreams(self._runner.readers, handler, options, rejoin_grace).serve()
 
     async def wait_for_participant(self, participants: ParticipantFilter = None) -> Participant:
         """Wait until a selected participant is present; a called phone counts once it has answered.

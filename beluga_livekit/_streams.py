@@ -11,13 +11,9 @@ T = TypeVar("T")
 
 
 class LossyStream(Generic[T]):
-    """An unbounded memory object stream. Its writer may replace the items that are not read yet.
+    """An unbounded memory object stream; subclasses bound it by rewriting what is unread."""
 
-    Subclasses bound it: they call `rewrite` with a function that drops items.
-
-    Attributes:
-        rx: The reader's end, an anyio stream that the reader may clone.
-    """
+    rx: MemoryObjectReceiveStream[T]  # the reader's end, which the reader may clone
 
     def __init__(self) -> None:
         self._send, self.rx = anyio.create_memory_object_stream[T](math.inf)
@@ -30,11 +26,9 @@ class LossyStream(Generic[T]):
 
     @property
     def unread(self) -> int:
-        """Number of items that wait to be read."""
         return self._own.statistics().current_buffer_used
 
     def put(self, item: T) -> None:
-        """Add an item."""
         self._send.send_nowait(item)
 
     def rewrite(self, function: Callable[[list[T]], Iterable[T]]) -> None:
@@ -42,8 +36,8 @@ class LossyStream(Generic[T]):
 
         The block from the first item taken out to the last one put back contains no await. If a
         reader could run in it, that reader would receive a later item before earlier ones. A reader
-        that waits already would receive the first item put back, and so must not exist: anyio hands
-        items to waiting readers first, so only an empty buffer has any.
+        that waits already would do the same. There is none: anyio hands items to waiting readers
+        first, so only an empty buffer has any.
         """
         statistics = self._own.statistics()
         assert not (statistics.current_buffer_used and statistics.tasks_waiting_receive)  # noqa: S101

@@ -10,11 +10,7 @@ T = TypeVar("T")
 
 
 async def join(task: asyncio.Task[Any]) -> None:
-    """Wait for a task that is bounded by itself, also while the waiting task is cancelled.
-
-    Raises:
-        asyncio.CancelledError: Afterwards, if the waiting task was cancelled.
-    """
+    """Wait for a task that is bounded by itself; raise a cancellation meanwhile afterwards."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
         while not task.done():
@@ -27,11 +23,7 @@ async def join(task: asyncio.Task[Any]) -> None:
 
 
 async def complete(coroutine: Coroutine[Any, Any, T], name: str) -> T:
-    """Await a coroutine that is bounded by itself, in a task that no other code can cancel.
-
-    Raises:
-        asyncio.CancelledError: Afterwards, if the waiting task was cancelled.
-    """
+    """Await a coroutine that is bounded by itself, in a task that is joined as by `join`."""
     task = asyncio.create_task(coroutine, name=f"beluga_livekit {name}")
     try:
         await join(task)
@@ -80,6 +72,5 @@ class GraceTimers:
             timer.cancel()
 
     def cancel_all(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for key in list(self._timers):
+            self.cancel(key)

@@ -1,35 +1,9 @@
 """Room events, as `LiveKitSession.events` yields them; named as LiveKit's webhooks and SDK do."""
 
-from ._room.events import (
-    Disconnected,
-    DtmfReceived,
-    EventsDropped,
-    ParticipantJoined,
-    ParticipantLeft,
-    ParticipantUpdated,
-    Reconnected,
-    Reconnecting,
-    Rejoined,
-    RoomEvent,
-    TrackMuted,
-    TrackPublished,
-    TrackUnmuted,
-    TrackUnpublished,
-)
+from ._room.events import *  # noqa: F403 - those of `__all__`
 
-__all__ = [
-    "Disconnected",
-    "DtmfReceived",
-    "EventsDropped",
-    "ParticipantJoined",
-    "ParticipantLeft",
-    "ParticipantUpdated",
-    "Reconnected",
-    "Reconnecting",
-    "Rejoined",
-    "RoomEvent",
-    "TrackMuted",
-    "TrackPublished",
-    "TrackUnmuted",
-    "TrackUnpublished",
-]
+__all__ = [  # noqa: F405 - as above
+    "Disconnected", "DtmfReceived", "EventsDropped", "ParticipantJoined", "ParticipantLeft",
+    "ParticipantUpdated", "Reconnected", "Reconnecting", "Rejoined", "RoomEvent", "TrackMuted",
+    "TrackPublished", "TrackUnmuted", "TrackUnpublished",
+]  # fmt: skip

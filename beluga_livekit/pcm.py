@@ -1,8 +1,4 @@
-"""Byte streams of raw PCM: for sockets, subprocesses and files.
-
-`PcmSendStream` and `PcmReceiveStream` are anyio byte streams around a stream of frames. Any code
-that reads or writes bytes with anyio can use them.
-"""
+"""Streams of frames as anyio byte streams of raw PCM: for sockets, subprocesses and files."""
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ObjectReceiveStream, ObjectSendStream

@@ -1,7 +1,7 @@
 """`LoopbackRoom`: a room without a server, for tests; and a pytest fixture of one."""
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self, Unpack, get_type_hints
 
 import attrs
@@ -43,12 +43,7 @@ class LoopbackRoom:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.delete()
 
     @property
@@ -81,13 +76,10 @@ class LoopbackRoom:
         """
         if not (identity and isinstance(identity, str)):
             raise ConfigError(f"identity must be a string that is not empty, got {identity!r}")
-        try:
-            known = ParticipantKind(kind)
-        except ValueError:
-            names = [str(each) for each in ParticipantKind]
-            raise ConfigError(f"kind must be one of {names}, got {kind!r}") from None
+        if kind not in (kinds := [str(each) for each in ParticipantKind]):
+            raise ConfigError(f"kind must be one of {kinds}, got {kind!r}")
         check_names(keywords, get_type_hints(LoopbackKeywords).keys())
-        participant = Participant(identity, name, known, attributes, metadata)
+        participant = Participant(identity, name, ParticipantKind(kind), attributes, metadata)
         options = SessionOptions(**keywords)
         return SessionContextManager(
             lambda parts: LoopbackConnection(self._hub, participant, options, parts),
@@ -129,7 +121,8 @@ class LoopbackRoom:
 
     def delete(self) -> None:
         """Delete the room: the sessions of all members end, as by a hang-up."""
-        self._hub.end(DisconnectReason.ROOM_DELETED)
+        for member in list(self._hub.connections.values()):
+            member.end(DisconnectReason.ROOM_DELETED)
 
     def _member(self, identity: str) -> LoopbackConnection:
         if identity not in self._hub.connections:

@@ -12,7 +12,7 @@ import importlib.metadata
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from functools import partial
 from typing import Any, Literal, Protocol, overload
 
 import anyio
@@ -29,14 +29,9 @@ from .audio.frame import AudioFrame
 from .pcm import PcmSendStream
 
 __all__ = [
-    "AsVoiceTransport",
-    "LiveKitTransport",
-    "TransportConfig",
-    "VoiceTransport",
-    "new",
-    "providers",
+    "AsVoiceTransport", "LiveKitTransport", "TransportConfig", "VoiceTransport", "new", "providers",
     "register",
-]
+]  # fmt: skip
 
 
 def _check_mapping(_: object, attribute: Any, value: object) -> None:
@@ -65,16 +60,9 @@ class TransportConfig:
 
 Factory = Callable[[TransportConfig], AbstractAsyncContextManager[Any, Any]]
 
-ENTRY_POINTS = "beluga.transports"
-
-# Keywords that `extra` must not have, by the field of TransportConfig that they belong in.
-_FIELDS = {
-    "url": "url",
-    "token": "token",
-    "sample_rate": "sample_rate",
-    "num_channels": "channels",
-    "channels": "channels",
-}
+# The field of TransportConfig for each keyword that `extra` must not have.
+_FIELDS = {name: name for name in ("url", "token", "sample_rate", "channels")}
+_FIELDS["num_channels"] = "channels"
 
 _registered: dict[str, Factory] = {}
 
@@ -113,13 +101,8 @@ class LiveKitTransport(AbstractAsyncContextManager[LiveKitSession, bool]):
     async def __aenter__(self) -> LiveKitSession:
         return await self._session.__aenter__()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        return await self._session.__aexit__(exc_type, error, traceback)
+    async def __aexit__(self, *exc_info: Any) -> bool:
+        return await self._session.__aexit__(*exc_info)
 
 
 def register(name: str, factory: Factory) -> None:
@@ -157,17 +140,13 @@ def new(name: str, config: TransportConfig) -> AbstractAsyncContextManager[Any, 
 
 def _factories() -> dict[str, Factory]:
     found: dict[str, Factory] = {"livekit": LiveKitTransport}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        found.setdefault(entry.name, _factory_of(entry))
+    for entry in importlib.metadata.entry_points(group="beluga.transports"):
+        found.setdefault(entry.name, partial(_load, entry))
     return found | _registered
 
 
-def _factory_of(entry: importlib.metadata.EntryPoint) -> Factory:
-    def make(config: TransportConfig) -> AbstractAsyncContextManager[Any, Any]:
-        transport: AbstractAsyncContextManager[Any, Any] = entry.load()(config)
-        return transport
-
-    return make
+def _load(entry: importlib.metadata.EntryPoint, config: TransportConfig) -> Any:
+    return entry.load()(config)
 
 
 class VoiceTransport(Protocol):
@@ -218,8 +197,7 @@ class AsVoiceTransport:
         self._check_open()
         if self._audio_out is None:
             rate, channels = self._session.sample_rate, self._session.num_channels
-            tx = self._session.tx
-            self._audio_out = _AudioOut(tx, sample_rate=rate, num_channels=channels)
+            self._audio_out = _AudioOut(self._session.tx, sample_rate=rate, num_channels=channels)
         return self._audio_out
 
     async def close(self) -> None:

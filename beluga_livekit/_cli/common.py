@@ -10,22 +10,14 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from .._errors import LiveKitError
+from .._errors import LiveKitError, first_of
 
 console = Console(highlight=False)
 
-Url = Annotated[
-    str, typer.Option("--url", envvar="LIVEKIT_URL", help="URL of the LiveKit server: wss://...")
-]
-Token = Annotated[
-    str, typer.Option("--token", envvar="LIVEKIT_TOKEN", help="Access token of the participant.")
-]
-Key = Annotated[
-    str, typer.Option("--api-key", envvar="LIVEKIT_API_KEY", help="API key of the project.")
-]
-Secret = Annotated[
-    str, typer.Option("--api-secret", envvar="LIVEKIT_API_SECRET", help="API secret of the key.")
-]
+Url = Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="URL of the server: wss://...")]
+Token = Annotated[str, typer.Option(envvar="LIVEKIT_TOKEN", help="Access token of a participant.")]
+Key = Annotated[str, typer.Option(envvar="LIVEKIT_API_KEY", help="API key of the project.")]
+Secret = Annotated[str, typer.Option(envvar="LIVEKIT_API_SECRET", help="API secret of the key.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log the events of the session to stderr.")
 ]
@@ -48,9 +40,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (*_FIXABLE, BaseExceptionGroup) as error:
-        first: BaseException = error
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+        first = first_of(error)
         if not isinstance(first, _FIXABLE):
             raise
         console.print(f"[red]{first}[/]", soft_wrap=True)

@@ -3,7 +3,6 @@
 import math
 import secrets
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +20,9 @@ from .._session import LiveKitSession
 from .._token import read_token
 from ..audio.format import Samples
 from ..audio.frame import AudioFrame
+from .audio import RATE, Measurement, locate, read_audio, synthesize_speech
 from .common import Key, Secret, Token, Url, Verbose, configure_logging, console, one_line_errors
 from .echo import echo_session
-from .measurement import RATE, Measurement, locate
-from .speech import read_audio, synthesize_speech
 from .token import mint
 
 # Time after the last sample was played in which delayed audio can still be received (s).
@@ -78,7 +76,7 @@ async def _run_demo(
     measured: Measurement | None = None
     async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
         if not url:
-            session = await stack.enter_async_context(open_loopback(sample_rate=RATE))
+            opening = open_loopback(sample_rate=RATE)
         else:
             if not token:
                 if not (api_key and api_secret):
@@ -91,8 +89,8 @@ async def _run_demo(
                 room = read_token(token).room
                 partner = open_livekit(url, mint(api_key, api_secret, room, "beluga-demo-echo"))
                 tasks.start_soon(echo_session, await stack.enter_async_context(partner))
-            joined = open_livekit(url, token, sample_rate=RATE, subscription_timeout=5.0)
-            session = await stack.enter_async_context(joined)
+            opening = open_livekit(url, token, sample_rate=RATE, subscription_timeout=5.0)
+        session = await stack.enter_async_context(opening)
         measured = await _measure(session, sent)
         tasks.cancel_scope.cancel()
     if measured is None:  # the session's block was left by a hang-up, which is no error there
@@ -127,7 +125,7 @@ async def _measure(session: LiveKitSession, sent: Samples) -> Measurement:
     return Measurement(sent, received, delay, statistics.receive.frames_dropped)
 
 
-def _align(sent: Samples, frames: Sequence[AudioFrame]) -> tuple[Samples, float]:
+def _align(sent: Samples, frames: list[AudioFrame]) -> tuple[Samples, float]:
     """Return the received audio, aligned with `sent`, and when its first frame arrived."""
     received = np.zeros_like(sent)
     if not frames:

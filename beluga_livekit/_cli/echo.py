@@ -3,7 +3,6 @@
 import signal
 
 import anyio
-from anyio.abc import TaskStatus
 
 from .._open import open_livekit
 from .._session import LiveKitSession
@@ -25,19 +24,16 @@ async def echo_session(session: LiveKitSession) -> None:
 
 
 async def _echo_until_stopped(url: str, token: str) -> None:
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(_cancel_on_signal, tasks.cancel_scope)
-        async with open_livekit(url, token) as session:
-            console.print(f"Echoing room {session.room.name!r}. Press Ctrl-C to stop.")
-            await echo_session(session)
-        tasks.cancel_scope.cancel()
-    console.print("Stopped.")
-
-
-async def _cancel_on_signal(
-    scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            scope.cancel()
+        async with anyio.create_task_group() as tasks:
+
+            async def cancel_on_signal() -> None:
+                await anext(signals)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(cancel_on_signal)
+            async with open_livekit(url, token) as session:
+                console.print(f"Echoing room {session.room.name!r}. Press Ctrl-C to stop.")
+                await echo_session(session)
+            tasks.cancel_scope.cancel()
+    console.print("Stopped.")

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import warnings
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from livekit import api
@@ -23,22 +23,17 @@ def token(
     """Mint an access token from an API key and secret."""
     if not room or not identity:
         raise typer.BadParameter("--room and --identity must not be empty")
-    minted = mint(api_key, api_secret, room, identity, hours, "agent" if agent else "standard")
+    minted = mint(api_key, api_secret, room, identity, hours=hours, agent=agent)
     print(minted)  # noqa: T201 - it is the output
 
 
 def mint(
-    api_key: str,
-    api_secret: str,
-    room: str,
-    identity: str,
-    hours: float = 1.0,
-    kind: Literal["standard", "agent"] = "standard",
+    key: str, secret: str, room: str, identity: str, *, hours: float = 1.0, agent: bool = False
 ) -> str:
     """Return an access token that allows to join a room."""
     grants = api.VideoGrants(room_join=True, room=room)
-    access = api.AccessToken(api_key, api_secret).with_identity(identity).with_grants(grants)
-    access = access.with_kind(kind)
+    access = api.AccessToken(key, secret).with_identity(identity).with_grants(grants)
+    access = access.with_kind("agent" if agent else "standard")
     with warnings.catch_warnings():  # the secret of a development server is short
         warnings.simplefilter("ignore")
         return access.with_ttl(dt.timedelta(hours=hours)).to_jwt()

@@ -11,7 +11,7 @@ import attrs
 from .._errors import DisconnectReason, LiveKitError
 from .._options import SessionOptions
 from .._room.participants import Participant
-from .._room.state import RoomState, Track
+from .._room.state import Track
 from .._sdk import rtc
 from .base import Connection, Outcome, SessionParts
 
@@ -19,10 +19,11 @@ _sids = itertools.count(1)
 
 
 class LoopbackHub:
-    """The connections of a room without a server."""
+    """The connections of a room without a server; with `echo` each also receives itself."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, echo: bool = False) -> None:
         self.name = name
+        self.echo = echo
         self.connections: dict[str, LoopbackConnection] = {}  # by identity
 
     def join(self, joining: LoopbackConnection) -> None:
@@ -44,45 +45,25 @@ class LoopbackHub:
                 other.room_state.remove_participant(identity)
 
     def receivers_of(self, connection: LoopbackConnection) -> list[LoopbackConnection]:
-        """Return the connections that receive another one."""
-        return [
-            other
-            for other in self.connections.values()
-            if other is not connection or connection.is_echo
-        ]
-
-    def end(self, reason: DisconnectReason) -> None:
-        """End all connections."""
-        for connection in list(self.connections.values()):
-            connection.end(reason)
+        each = self.connections.values()
+        return [other for other in each if self.echo or other is not connection]
 
 
 class LoopbackConnection(Connection):
-    """A connection to the other connections of a hub; with `echo` also to itself.
-
-    Attributes:
-        participant: As it is now.
-        sid: SID of our track while it is published.
-        muted: Whether our track is muted.
-    """
+    """A connection to the other connections of a hub."""
 
     linger = 0.05  # published audio arrives within two frames
 
     def __init__(
-        self,
-        hub: LoopbackHub,
-        participant: Participant,
-        options: SessionOptions,
-        parts: SessionParts,
-        *,
-        echo: bool = False,
+        self, hub: LoopbackHub, member: Participant, options: SessionOptions, parts: SessionParts
     ) -> None:
-        super().__init__(parts)
         self.receives_only = not options.publish
-        self.participant = participant
-        self.sid: str | None = None
+        self.participant = member
+        self.room_state = parts.room_state
+        self.pump = parts.pump
+        self.sid: str | None = None  # of our track while it is published
         self.muted = False
-        self.is_echo = echo
+        self._log = parts.log
         self._hub = hub
         self._audio: rtc.LocalTrack | None = None
         self._num_channels = rtc.wire_channels(options.num_channels)
@@ -93,23 +74,18 @@ class LoopbackConnection(Connection):
     def room(self) -> rtc.Room:
         raise LiveKitError("livekit: a loopback session has no room")
 
-    @property
-    def room_state(self) -> RoomState:
-        """What this connection knows of the room; the others change it."""
-        return self._room_state
-
     async def join(self) -> None:
         self._log.bind(self.participant.identity, self._hub.name)
         if self.receives_only:
-            self._pump.cancel()
+            self.pump.cancel()
         else:
-            self._audio = rtc.local_track((await self._pump.open()).rtc)
+            self._audio = rtc.local_track((await self.pump.source.open()).rtc)
             self.sid = f"TR_loopback_{next(_sids)}"
-        self._room_state.update_participant(attrs.evolve(self.participant, is_self=True))
+        self.room_state.update_participant(attrs.evolve(self.participant, is_self=True))
         self._hub.join(self)
-        if self.is_echo:  # also if rx is not read
-            self._pump.gate.subscribed()
-        self._pump.gate.resume()
+        if self._hub.echo:  # also if rx is not read
+            self.pump.gate.subscribed()
+        self.pump.gate.resume()
 
     async def run(self) -> Outcome:
         await self._ended.wait()
@@ -118,30 +94,19 @@ class LoopbackConnection(Connection):
     def subscribe(self, sids: Collection[str]) -> None:
         for other in self._hub.connections.values():
             if other.sid in sids:
-                other.set_subscribed()
-
-    def set_subscribed(self) -> None:
-        """Note that another connection has subscribed to our track."""
-        self._pump.gate.subscribed()
+                other.pump.gate.subscribed()
 
     def show_to(self, receiver: LoopbackConnection) -> None:
         """Add this participant and its track to another connection's room state, or update them."""
         receiver.room_state.update_participant(self.participant)
         if self.sid is not None:
-            receiver.room_state.add_track(
-                Track(
-                    self.sid,
-                    self.participant.identity,
-                    muted=self.muted,
-                    audio=self._readable,
-                    num_channels=self._num_channels,
-                )
-            )
+            track = Track(self.sid, self.participant.identity, muted=self.muted)
+            track.audio, track.num_channels = self._readable, self._num_channels
+            receiver.room_state.add_track(track)
 
     def update(self, participant: Participant) -> None:
-        """Change our participant, as a server does."""
         self.participant = participant
-        self._room_state.update_participant(attrs.evolve(participant, is_self=True))
+        self.room_state.update_participant(attrs.evolve(participant, is_self=True))
         for receiver in self._hub.receivers_of(self):
             self.show_to(receiver)
 
@@ -149,7 +114,7 @@ class LoopbackConnection(Connection):
         if self.sid is None or muted == self.muted:
             return
         self.muted = muted
-        self._room_state.set_local_muted(self.sid, muted)
+        self.room_state.set_local_muted(self.sid, muted)
         for receiver in self._hub.receivers_of(self):
             receiver.room_state.set_muted(self.sid, muted)
             # Muting has no effect on a track that is not published: stop reading it.
@@ -166,10 +131,9 @@ class LoopbackConnection(Connection):
                 receiver.room_state.remove_track(sid)
 
     def end(self, reason: DisconnectReason) -> None:
-        """End the connection, as a server does."""
         self._reason = self._reason or reason
         self._hub.leave(self)
-        self._pump.gate.pause()
+        self.pump.gate.pause()
         self._ended.set()
 
     async def leave(self) -> DisconnectReason:

@@ -6,15 +6,10 @@ from .._send.pump import SendPump
 
 
 class Microphone:
-    """Publishes the pump's audio source, and keeps it muted or not in each room.
-
-    Attributes:
-        muted: Whether the track is muted, in this room and the next.
-        is_published: Whether there is a track that can be played on.
-    """
+    """Publishes the pump's audio source, and keeps it muted or not in each room."""
 
     def __init__(self, pump: SendPump, options: SessionOptions) -> None:
-        self.muted = False
+        self.muted = False  # in this room and the next
         self._pump = pump
         self._options = options
         self._track: rtc.LocalTrack | None = None
@@ -29,20 +24,19 @@ class Microphone:
         return track is not None and track is self._track
 
     async def publish(self, room: rtc.Room) -> None:
-        """Publish a new track in a room.
-
-        Raises:
-            ConnectError: The server refused it.
-        """
-        self._track = rtc.local_track((await self._pump.open()).rtc)
+        """Publish a new track in a room; ConnectError if the server refuses it."""
+        self._track = rtc.local_track((await self._pump.source.open()).rtc)
         self._pump.gate.unsubscribed()
         self._publication = await rtc.publish(room, self._track, self._options)
         self.apply_mute()
 
+    def set_muted(self, muted: bool) -> None:
+        self.muted = muted
+        self.apply_mute()
+
     def apply_mute(self) -> None:
-        """Mute or unmute the track, as `muted` says."""
         if self._track is not None and self._track.muted != self.muted:
-            rtc.mute(self._track, self.muted)
+            (self._track.mute if self.muted else self._track.unmute)()
 
     async def unpublish(self, room: rtc.Room) -> None:
         """Unpublish the track, if there is one; bounded."""

@@ -1,27 +1,23 @@
-"""`RoomAdapter`: connects one `rtc.Room` to the session.
-
-It translates the SDK's events into changes of the room state, the subscriptions, the microphone and
-the playback gate, from its making until `close`.
-"""
+"""`RoomAdapter` connects one `rtc.Room` to the session; `RoomConnection` has one after another."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import anyio
 
-from .._errors import DisconnectReason
+from .._errors import DisconnectReason, LiveKitError
+from .._options import SessionOptions
 from .._room.state import Track
 from .._sdk import rtc
 from .._tasks import GraceTimers
-from .base import SessionParts
+from .base import Connection, SessionParts
 from .microphone import Microphone
 from .subscriptions import Subscriptions
 
 # Timeout for a reconnect that is under way when we leave (s). Left before its end, the SDK
 # completes it natively and leaves a participant behind for 17 s. A server answers within 0.2 s.
 SETTLE_TIMEOUT = 1.0
-
 # Time after which the connection's state counts although its event is missing (s). The SDK skips
 # our handlers if a handler of the room's owner, called earlier, raises TypeError; and livekit 1.1
 # does not always emit `disconnected` when the owner leaves.
@@ -29,41 +25,22 @@ STATE_GRACE = 0.5
 
 
 class RoomAdapter:
-    """Translates the events of one room, which is connected or about to be.
-
-    Attributes:
-        ended: Set when the room has ended.
-        reason: Why, if the SDK said so.
-        joining: Scope of the join. Cancelled when the room ends: the SDK answers no more.
-    """
+    """Translates the SDK's events of one room for the session, from its making until `close`."""
 
     def __init__(
-        self,
-        room: rtc.Room,
-        parts: SessionParts,
-        microphone: Microphone,
-        *,
-        owner_grace: float = 0.0,
+        self, room: rtc.Room, parts: SessionParts, microphone: Microphone, owner_grace: float = 0.0
     ) -> None:
         self.room = room
         self.subscriptions = Subscriptions(parts.room_state, owner_grace)
         self.ended = anyio.Event()
-        self.reason: DisconnectReason | None = None
-        self.joining = anyio.CancelScope()
+        self.reason: DisconnectReason | None = None  # of the end, if the SDK gave one
+        self.joining = anyio.CancelScope()  # cancelled at the end: the SDK answers no more
         self._parts = parts
         self._microphone = microphone
         self._lost_at: float | None = None  # time.monotonic() at the loss of the connection
-        self._settled = anyio.Event()  # the reconnect under way has ended
         self._timers = GraceTimers()
-        self._handlers = self._make_handlers()
-        if parts.readers.preconnect is not None:
-            parts.readers.preconnect.register(room, parts.readers.start_soon)
-        for event, handler in self._handlers.items():
-            room.on(event, handler)
-
-    def _make_handlers(self) -> dict[Any, Callable[..., None]]:
         update = self._update_participant
-        return {
+        self._handlers: dict[Any, Callable[..., None]] = {
             "participant_connected": update,
             "participant_disconnected": self._remove_participant,
             "participant_name_changed": lambda participant, *_: update(participant),
@@ -73,7 +50,7 @@ class RoomAdapter:
             "track_subscribed": self._set_audio,
             # A track that has gone may emit any one of the next three, and no other.
             "track_unsubscribed": self._unset_audio,
-            "track_subscription_failed": self._subscription_failed,
+            "track_subscription_failed": lambda _, sid, *__: self.subscriptions.failed(sid),
             "track_unpublished": self._remove_track,
             "track_muted": lambda participant, track: self._set_muted(participant, track, True),
             "track_unmuted": lambda participant, track: self._set_muted(participant, track, False),
@@ -85,6 +62,10 @@ class RoomAdapter:
             "disconnected": lambda reason: self._end(rtc.disconnect_reason(reason)),
             "connection_state_changed": self._check_state,
         }
+        if parts.readers.preconnect is not None:
+            parts.readers.preconnect.register(room, parts.readers.start_soon)
+        for event, handler in self._handlers.items():
+            room.on(event, handler)
 
     @property
     def is_reconnecting(self) -> bool:
@@ -108,9 +89,9 @@ class RoomAdapter:
 
     async def settle(self) -> None:
         """Wait for the end of a reconnect that is under way; up to `SETTLE_TIMEOUT`."""
-        if self.is_reconnecting:
-            with anyio.move_on_after(SETTLE_TIMEOUT):
-                await self._settled.wait()
+        with anyio.move_on_after(SETTLE_TIMEOUT):
+            while self.is_reconnecting and not self.ended.is_set():
+                await self._parts.room_state.changed.wait()
 
     def close(self) -> None:
         """Remove the event handlers and stop the timers."""
@@ -138,7 +119,7 @@ class RoomAdapter:
                 participant.identity,
                 source,
                 muted=publication.muted,
-                has_preconnect_audio=rtc.has_preconnect_audio(publication),
+                has_preconnect_audio=rtc.TF_PRECONNECT_BUFFER in publication.audio_features,
                 publication=publication,
             )
             self._parts.room_state.add_track(track)
@@ -149,15 +130,12 @@ class RoomAdapter:
 
     def _set_audio(self, audio: Any, publication: Any, participant: Any) -> None:
         self.subscriptions.confirm(publication.sid)
-        num_channels = rtc.num_channels_of(publication)
+        num_channels = 2 if rtc.TF_STEREO in publication.audio_features else 1
         self._parts.room_state.set_audio(publication.sid, audio, num_channels)
 
     def _unset_audio(self, audio: Any, publication: Any, participant: Any) -> None:
         self.subscriptions.unsubscribed(publication.sid)
         self._parts.room_state.set_audio(publication.sid, None)
-
-    def _subscription_failed(self, participant: Any, sid: str, *_: Any) -> None:
-        self.subscriptions.failed(sid)
 
     def _set_muted(self, participant: Any, publication: Any, muted: bool) -> None:
         if participant is not self.room.local_participant:
@@ -180,7 +158,7 @@ class RoomAdapter:
             self._microphone.apply_mute()
 
     def _set_reconnecting(self) -> None:
-        self._lost_at, self._settled = time.monotonic(), anyio.Event()
+        self._lost_at = time.monotonic()
         self._parts.log.warning("connection lost; reconnecting")
         self._parts.pump.gate.pause()
         self._parts.room_state.set_reconnecting()
@@ -190,7 +168,6 @@ class RoomAdapter:
             return
         self._parts.log.info("reconnected after %.1f s", time.monotonic() - self._lost_at)
         self._lost_at = None
-        self._settled.set()
         self.subscriptions.check_all()
         self._parts.room_state.set_connected()
         self.scan()
@@ -207,12 +184,48 @@ class RoomAdapter:
             self._parts.pump.gate.pause()
             self.joining.cancel()
             self.ended.set()
-            self._settled.set()
             self._parts.room_state.changed.set()
 
     def _check_state(self, state: Any) -> None:
         self._timers.cancel("state")
-        if rtc.is_disconnected(state):
+        if state == rtc.ConnectionState.CONN_DISCONNECTED:
             self._timers.start("state", STATE_GRACE, lambda: self._end(None))
-        elif not rtc.is_reconnecting(state):
+        elif state != rtc.ConnectionState.CONN_RECONNECTING:
             self._timers.start("state", STATE_GRACE, self._set_reconnected)
+
+
+class RoomConnection(Connection):
+    """A connection through the adapter of the current room; there is none before the join."""
+
+    # Encoding, the network, and the far jitter buffer: leaving at once cuts off the last word.
+    linger = 0.2
+
+    def __init__(self, options: SessionOptions, parts: SessionParts) -> None:
+        self.receives_only = False
+        self._options = options
+        self._parts = parts
+        self._microphone = Microphone(parts.pump, options)
+        self._adapter: RoomAdapter | None = None
+
+    @property
+    def adapter(self) -> RoomAdapter:
+        if self._adapter is None:
+            raise LiveKitError("livekit: the room has not been joined yet")
+        return self._adapter
+
+    @property
+    def room(self) -> rtc.Room:
+        return self.adapter.room
+
+    def subscribe(self, sids: Collection[str]) -> None:
+        if self._adapter is not None:
+            self._adapter.subscriptions.apply(sids)
+
+    async def unpublish(self) -> None:
+        await self._microphone.unpublish(self.room)
+
+    def set_muted(self, muted: bool) -> None:
+        self._microphone.set_muted(muted)
+
+    async def send_dtmf(self, code: int, digit: str) -> None:
+        await rtc.send_dtmf(self.room, code, digit)

@@ -3,7 +3,6 @@
 import inspect
 import random
 import time
-from collections.abc import Collection
 from typing import Any
 
 import anyio
@@ -14,16 +13,14 @@ from .._errors import (
     ConnectError,
     DisconnectedError,
     DisconnectReason,
-    LiveKitError,
     display_url,
     scrub,
 )
 from .._options import SessionOptions
 from .._sdk import rtc
 from .._token import Grants, Token, read_token
-from .base import Connection, Outcome, SessionParts
-from .microphone import Microphone
-from .room_adapter import RoomAdapter
+from .base import Outcome, SessionParts
+from .room_adapter import RoomAdapter, RoomConnection
 
 # Exponential backoff with full jitter (s): after a restart of the server its clients must not all
 # rejoin at once.
@@ -32,32 +29,18 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.5, 5.0
 STABLE_AFTER = 30.0
 
 
-class ServerConnection(Connection):
+class ServerConnection(RoomConnection):
     """Joins a room, and rejoins it under the same rx and tx."""
-
-    # Encoding, the network, and the far jitter buffer: leaving at once cuts off the last word.
-    linger = 0.2
 
     def __init__(
         self, url: str, token: Token, room: str | None, options: SessionOptions, parts: SessionParts
     ) -> None:
-        super().__init__(parts)
+        super().__init__(options, parts)
         self._url = url
         self._token = token
         self._room_name = room
-        self._options = options
-        self._parts = parts
-        self._microphone = Microphone(parts.pump, options)
-        self._room: rtc.Room | None = None
-        self._adapter: RoomAdapter | None = None
         self._joined_at = 0.0  # time.monotonic()
         self._backoff = FIRST_BACKOFF
-
-    @property
-    def room(self) -> rtc.Room:
-        if self._room is None:
-            raise LiveKitError("livekit: the room has not been joined yet")
-        return self._room
 
     async def join(self) -> None:
         try:
@@ -68,29 +51,13 @@ class ServerConnection(Connection):
                 retryable=error.reason.is_retryable,
             ) from None
         self._room_name = self.room.name
-        self._log.info("joined")
+        self._parts.log.info("joined")
 
     async def run(self) -> Outcome:
-        outcome: Outcome | None = None
-        while outcome is None and self._adapter is not None:
-            await self._adapter.ended.wait()
-            outcome = await self._rejoin(self._adapter)
-        return outcome or Outcome(DisconnectReason.UNKNOWN)
-
-    def subscribe(self, sids: Collection[str]) -> None:
-        if self._adapter is not None:
-            self._adapter.subscriptions.apply(sids)
-
-    async def unpublish(self) -> None:
-        if self._adapter is not None:
-            await self._microphone.unpublish(self._adapter.room)
-
-    def set_muted(self, muted: bool) -> None:
-        self._microphone.muted = muted
-        self._microphone.apply_mute()
-
-    async def send_dtmf(self, code: int, digit: str) -> None:
-        await rtc.send_dtmf(self.room, code, digit)
+        while True:
+            await self.adapter.ended.wait()
+            if (outcome := await self._rejoin(self.adapter)) is not None:
+                return outcome
 
     async def leave(self) -> DisconnectReason:
         if (adapter := self._adapter) is not None:
@@ -98,22 +65,17 @@ class ServerConnection(Connection):
             adapter.close()
             if not adapter.is_reconnecting:
                 # Left while a track is being connected, the SDK leaks its threads.
-                await self._microphone.unpublish(adapter.room)
+                await self.unpublish()
             await rtc.leave(adapter.room)
         return DisconnectReason.CLIENT_INITIATED
 
     async def _join(self) -> None:
-        """Join within `connect_timeout`.
-
-        Raises:
-            ConnectError: The room could not be joined.
-            DisconnectedError: The room ended meanwhile.
-        """
+        """Join within `connect_timeout`; DisconnectedError if the room ended meanwhile."""
         timeout = self._options.connect_timeout
         with anyio.move_on_after(timeout):
             token = self._token if isinstance(self._token, str) else await _fresh(self._token)
             grants = read_token(token, room=self._room_name)
-            self._log.bind(grants.identity, grants.room)
+            self._parts.log.bind(grants.identity, grants.room)
             previous = self._adapter
             adapter = RoomAdapter(rtc.new_room(), self._parts, self._microphone)
             try:
@@ -124,43 +86,44 @@ class ServerConnection(Connection):
                 await rtc.leave(adapter.room)
                 raise
             self._joined_at = time.monotonic()
-            if self._pump.finished.is_set():  # tx was closed meanwhile, in the room before this one
-                await self._microphone.unpublish(adapter.room)
+            if self._parts.pump.finished.is_set():  # tx was closed in the room before this one
+                await self.unpublish()
             return
         raise ConnectError(
             f"livekit: joining {display_url(self._url)} failed: no answer within {timeout:g} s"
         )
 
     async def _enter(self, adapter: RoomAdapter, token: str, grants: Grants) -> None:
-        room = adapter.room
-        if self._options.on_room is not None:
-            self._options.on_room(room)
+        room, parts, options = adapter.room, self._parts, self._options
+        if options.on_room is not None:
+            options.on_room(room)
         with adapter.joining:
-            await rtc.join(room, self._url, token, grants, self._options)
+            await rtc.join(room, self._url, token, grants, options)
             if room.name != grants.room:
                 raise ConnectError(
                     f"livekit: joining {grants.room!r} failed: the server chose {room.name!r}"
                 )
-            self._room, self._adapter = room, adapter
-            self._room_state.set_connected(rejoined=room.name)
+            self._adapter = adapter
+            parts.room_state.set_connected(rejoined=room.name)
             adapter.scan()
-            if self._options.publish and grants.can_publish and not self._pump.finished.is_set():
+            if options.publish and grants.can_publish and not parts.pump.finished.is_set():
                 await adapter.publish()
             else:
                 self.receives_only = True
-                self._pump.cancel()
+                parts.pump.cancel()
         if adapter.ended.is_set():
             reason = adapter.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)
 
     async def _rejoin(self, adapter: RoomAdapter) -> Outcome | None:
         """Rejoin after a loss; return the outcome of the session if that fails."""
+        parts = self._parts
         timeout, lost = self._options.rejoin_timeout, adapter.reason or DisconnectReason.UNKNOWN
         if not lost.is_retryable or timeout == 0:
             return Outcome(lost)
         adapter.close()
-        self._room_state.set_rejoining()
-        self._log.warning("disconnected: %s; rejoining", lost)
+        parts.room_state.set_rejoining()
+        parts.log.warning("disconnected: %s; rejoining", lost)
         start = time.monotonic()
         if start - self._joined_at > STABLE_AFTER:
             self._backoff = FIRST_BACKOFF
@@ -178,10 +141,10 @@ class ServerConnection(Connection):
                         return Outcome(failed.reason)
                     error = failed
                 else:
-                    self._log.info("rejoined after %.1f s", time.monotonic() - start)
+                    parts.log.info("rejoined after %.1f s", time.monotonic() - start)
                     return None
-                self._room_state.set_rejoining()
-                self._log.warning("rejoining failed: %s; trying again", _text(error))
+                parts.room_state.set_rejoining()
+                parts.log.warning("rejoining failed: %s; trying again", _text(error))
         detail = f"rejoining failed: not within {timeout:g} s"
         return Outcome(lost, detail if error is None else f"{detail}: {_text(error)}")
 

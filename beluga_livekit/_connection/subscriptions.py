@@ -1,9 +1,4 @@
-"""Subscriptions: the coordinator of a session, and one state for each remote track of a room.
-
-`coordinate` is a task of the session. It compares the room state and the open pipelines with what
-is subscribed to and read, whenever one of them has changed, and applies the difference. Nothing
-below calls it.
-"""
+"""Subscriptions: the coordinator of a session, and one state for each remote track of a room."""
 
 import enum
 from collections.abc import Collection
@@ -19,7 +14,7 @@ from .base import Connection
 
 
 async def coordinate(connection: Connection, readers: TrackReaders, room_state: RoomState) -> None:
-    """Keep subscriptions and readers as planned, until cancelled."""
+    """Apply a new plan whenever the room state or the open pipelines have changed."""
     while True:
         # No await between making the plan and waiting: a change in between would be missed.
         target = plan(room_state, readers.open_pipelines())
@@ -36,16 +31,11 @@ class _State(enum.Enum):
 
 
 class Subscriptions:
-    """Our subscriptions in one room. A track without a state is not subscribed to by us.
-
-    Args:
-        room_state: The session's; changes of it call for `apply`.
-        owner_grace: Time that the owner of the room has to subscribe before we do (s).
-    """
+    """Our subscriptions in one room. A track without a state is not subscribed to by us."""
 
     def __init__(self, room_state: RoomState, owner_grace: float) -> None:
         self._room_state = room_state
-        self._owner_grace = owner_grace
+        self._owner_grace = owner_grace  # (s) to subscribe before we do
         self._states: dict[str, _State] = {}  # by track SID
         self._publications: dict[str, Any] = {}  # of the tracks that we have subscribed to
         self._timers = GraceTimers()
@@ -84,7 +74,6 @@ class Subscriptions:
             self.failed(sid)
 
     def failed(self, sid: str) -> None:
-        """Note that a subscription has failed: leave the track alone."""
         self.forget(sid)
         self._states[sid] = _State.LEFT_ALONE
 

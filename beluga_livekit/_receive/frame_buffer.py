@@ -1,7 +1,7 @@
 """`FrameBuffer`: the stream behind rx, which bounds the age and the latency of its frames.
 
-Age is bounded, not content: after a stall of the event loop the audio of the whole stall arrives at
-once, and a fast reader must lose nothing of it.
+Age is bounded, not content. After a stall of the event loop, the audio of the whole stall arrives
+at once, and a fast reader must lose nothing of it.
 
 A reader in real time, such as a relay, would stay late by that stall for ever. It reads all the
 time, and the unread audio never falls below `max_delay`: then all but the newest frames are
@@ -22,18 +22,15 @@ from ..audio.backlog import StandingBacklog
 from ..audio.fades import crossfade
 from ..audio.frame import AudioFrame
 
-# Limit of unread audio, whatever its age (s): 5.8 MB a channel at 96 kHz.
-MAX_CONTENT = 30.0
+MAX_CONTENT = 30.0  # limit of unread audio (s), whatever its age: 5.8 MB a channel at 96 kHz
 # Share of a bound that is dropped at once. A drop rewrites the stream, so that the first frame has
 # `lost`: for every frame that would cost 57 us, and more with many tracks.
 SLACK = 0.1
-# A backlog that has not drained for this long (s) never will.
-MIN_STANDING = 1.0
+MIN_STANDING = 1.0  # a backlog that has not drained for this long (s) never will
 # A reader idle for this long (s), or for two frames, is paused and not late. A reader that reads in
 # chunks pauses for less.
 PAUSED = 0.5
-# Duration of the crossfade into the newest frame (s): shorter is a click, longer an echo.
-FADE = 0.01
+FADE = 0.01  # duration of the crossfade into the newest frame (s): shorter clicks, longer echoes
 
 
 class _Entry(NamedTuple):
@@ -41,25 +38,18 @@ class _Entry(NamedTuple):
 
     since: float
     duration: float
-    track: str | None
+    track: str | None  # None: the mix. Only frames of one track follow each other in time.
 
 
 class FrameBuffer(LossyStream[AudioFrame]):
-    """Frames on their way to a reader that may be slow, paused, gone, or several.
-
-    Args:
-        max_age: Limit of the time that a frame waits (s).
-        max_delay: Limit of the unread audio that never drains (s); None: no limit.
-        log: The session's.
-        name: Name of the stream in the log.
-    """
+    """Frames on their way to a reader that may be slow, paused, gone, or several."""
 
     def __init__(
         self, max_age: float, max_delay: float | None, log: SessionLog, name: str = "rx"
     ) -> None:
         super().__init__()
-        self._max_age = max_age
-        self._max_delay = math.inf if max_delay is None else max_delay
+        self._max_age = max_age  # limit of the time that a frame waits (s)
+        self._max_delay = math.inf if max_delay is None else max_delay  # of undrained audio (s)
         self._log = log
         self._name = name
         self._entries: deque[_Entry] = deque()
@@ -68,9 +58,9 @@ class FrameBuffer(LossyStream[AudioFrame]):
         self._backlog = StandingBacklog(max(max_age, MIN_STANDING))
         self._has_warned = False  # since the buffer was last empty
         self._read_at = -math.inf  # never
-        self.frames_dropped = 0
-        self.seconds_dropped = 0.0
-        self.seconds_trimmed = 0.0
+        self.frames_dropped: int = 0
+        self.seconds_dropped: float = 0.0
+        self.seconds_trimmed: float = 0.0
 
     @property
     def seconds_buffered(self) -> float:
@@ -85,13 +75,7 @@ class FrameBuffer(LossyStream[AudioFrame]):
         return max(self._buffered.values(), default=0.0)
 
     def put(self, item: AudioFrame, track: str | None = None) -> None:
-        """Add a frame, then trim a backlog that never drains, or drop the oldest frames.
-
-        Args:
-            item: The frame.
-            track: SID of its track where tracks alternate in the stream; None for the mix. Only
-                frames of one track follow each other in time.
-        """
+        """Add a frame, then trim a backlog that never drains, or drop the oldest frames."""
         now, delay = time.monotonic(), self.delay
         if delay < self._max_delay or now - self._read_at > max(PAUSED, 2 * item.duration):
             self._backlog.reset()
@@ -101,19 +85,20 @@ class FrameBuffer(LossyStream[AudioFrame]):
         super().put(self._with_lost(item, track))
         self._add_entry(_Entry(now, item.duration, track))
         if excess:
-            self._trim()
+            before = self.seconds_dropped
+            self.rewrite(self._newest)
+            trimmed = self.seconds_dropped - before
+            self.seconds_trimmed += trimmed
+            self._warn("%s is read in real time but late: trimmed %.2f s", trimmed)
         elif now - self._entries[0].since > self._max_age or self.seconds_buffered > MAX_CONTENT:
             hint = "without pauses" if self._read_at > 0 else "it, or close it"
-            self._warn(
-                f"%s was not read for %.1f s: dropping the oldest frames; read {hint}",
-                self._max_age,
-            )
+            message = f"%s was not read for %.1f s: dropping the oldest frames; read {hint}"
+            self._warn(message, self._max_age)
             self.rewrite(self._without_oldest)
 
     def _forget_read(self) -> None:
-        if len(self._entries) > self.unread:
-            self._read_at = time.monotonic()
         while len(self._entries) > self.unread:
+            self._read_at = time.monotonic()
             self._remove_oldest_entry()
 
     def _add_entry(self, entry: _Entry) -> None:
@@ -138,13 +123,6 @@ class FrameBuffer(LossyStream[AudioFrame]):
         for frame, entry in zip(kept, self._entries, strict=True):
             yield self._with_lost(frame, entry.track)
 
-    def _trim(self) -> None:
-        before = self.seconds_dropped
-        self.rewrite(self._newest)
-        trimmed = self.seconds_dropped - before
-        self.seconds_trimmed += trimmed
-        self._warn("%s is read in real time but late: trimmed %.2f s", trimmed)
-
     def _newest(self, frames: list[AudioFrame]) -> Iterable[AudioFrame]:
         """Drop all but the newest frame of each track; crossfade into it from the oldest."""
         oldest: dict[str | None, AudioFrame] = {}
@@ -162,7 +140,6 @@ class FrameBuffer(LossyStream[AudioFrame]):
             yield self._with_lost(frame, track)
 
     def _with_lost(self, frame: AudioFrame, track: str | None) -> AudioFrame:
-        """Return the frame with what is lost before it added to its `lost`."""
         lost = self._lost.pop(track, 0.0)
         return attrs.evolve(frame, lost=frame.lost + lost) if lost else frame
 

@@ -1,4 +1,4 @@
-"""`serve_participants`: one stream and one handler task for each participant's track source."""
+"""`ParticipantStreams`: one stream and one handler task for each participant's track source."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -6,6 +6,7 @@ from inspect import isawaitable
 from typing import Any
 
 import anyio
+import attrs
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
 from .._logging import MAX_NAME
@@ -15,6 +16,8 @@ from .._tasks import GraceTimers
 from ..audio.frame import AudioFrame
 from .pipeline import ReceivePipeline
 from .track_readers import TrackReaders
+
+_Key = tuple[str, TrackSource]  # identity and source
 
 
 class ParticipantStream(ObjectReceiveStream[AudioFrame]):
@@ -48,79 +51,57 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
         self._rx.close()
 
 
-async def serve_participants(
-    readers: TrackReaders,
-    handler: Callable[[ParticipantStream], Awaitable[Any]],
-    options: ReceiveOptions,
-    rejoin_grace: float,
-) -> None:
-    """Run `handler` for each selected participant's track source, until the session ends."""
-    room_state = readers.room_state
-    async with anyio.create_task_group() as tasks:
-        served = _ServedStreams(readers, handler, options, tasks)
-        try:
-            while not room_state.is_disconnected:
-                served.open_new()
-                served.close_departed(rejoin_grace)
-                await room_state.changed.wait()
-        finally:
-            served.timers.cancel_all()
-
-
-_Key = tuple[str, TrackSource]  # identity and source
-
-
-class _ServedStreams:
+@attrs.define
+class ParticipantStreams:
     """The streams that have a handler, or whose participant has not left since it returned."""
 
-    def __init__(
-        self,
-        readers: TrackReaders,
-        handler: Callable[[ParticipantStream], Awaitable[Any]],
-        options: ReceiveOptions,
-        tasks: TaskGroup,
-    ) -> None:
-        self.timers = GraceTimers()  # until an absent participant's stream ends
-        self._readers = readers
-        self._handler = handler
-        self._options = options
-        self._tasks = tasks
-        self._served: dict[_Key, tuple[ReceivePipeline, ParticipantStream]] = {}
+    _readers: TrackReaders
+    _handler: Callable[[ParticipantStream], Awaitable[Any]]
+    _options: ReceiveOptions
+    _rejoin_grace: float
+    _timers: GraceTimers = attrs.field(factory=GraceTimers)  # until an absent one's stream ends
+    _served: dict[_Key, tuple[ReceivePipeline, ParticipantStream]] = attrs.field(factory=dict)
 
-    def open_new(self) -> None:
+    async def serve(self) -> None:
+        """Run the handler for each selected participant's track source, until the session ends."""
+        async with anyio.create_task_group() as tasks:
+            try:
+                while not self._readers.room_state.is_disconnected:
+                    self._open_new(tasks)
+                    self._close_departed()
+                    await self._readers.room_state.changed.wait()
+            finally:
+                self._timers.cancel_all()
+
+    def _open_new(self, tasks: TaskGroup) -> None:
         """Open a stream for each selected track source that has none."""
-        room_state = self._readers.room_state
-        for track in list(room_state.tracks.values()):
-            participant = room_state.participants[track.participant]
+        for track in list(self._readers.room_state.tracks.values()):
+            participant = self._readers.room_state.participants[track.participant]
             key = (participant.identity, track.source)
-            if key not in self._served and self._options.selects(participant, track.source):
-                self._open(key, participant)
+            if key in self._served or not self._options.selects(participant, track.source):
+                continue
+            options = self._options.evolve(participants=key[0], sources=key[1], mix=True)
+            pipeline = self._readers.open(options, f"the stream of {key[0][:MAX_NAME]!r}")
+            stream = ParticipantStream(pipeline, participant, track.source)
+            self._served[key] = pipeline, stream
+            tasks.start_soon(self._handle, pipeline, stream)
 
-    def close_departed(self, rejoin_grace: float) -> None:
+    def _close_departed(self) -> None:
         """Close the streams of participants that are not selected, or absent for too long."""
         for key, (_, stream) in list(self._served.items()):
             participant = self._readers.room_state.participants.get(key[0])
             if participant is None:
-                if key not in self.timers:
-                    self.timers.start(key, rejoin_grace, partial(self._close, key))
+                if key not in self._timers:
+                    self._timers.start(key, self._rejoin_grace, partial(self._close, key))
                 continue
-            self.timers.cancel(key)
+            self._timers.cancel(key)
             if self._options.selects(participant):
                 stream.participant = participant
             else:
                 self._close(key)
 
-    def _open(self, key: _Key, participant: Participant) -> None:
-        identity, source = key
-        options = self._options.evolve(participants=identity, sources=source, mix=True)
-        pipeline = self._readers.open(options, f"the stream of {identity[:MAX_NAME]!r}")
-        stream = ParticipantStream(pipeline, participant, source)
-        self._served[key] = pipeline, stream
-        self._tasks.start_soon(self._handle, pipeline, stream)
-
     def _close(self, key: _Key) -> None:
-        pipeline, _ = self._served.pop(key)
-        self._readers.close(pipeline)
+        self._readers.close(self._served.pop(key)[0])
 
     async def _handle(self, pipeline: ReceivePipeline, stream: ParticipantStream) -> None:
         try:

@@ -1,7 +1,4 @@
-"""`ReceivePipeline`: mixes (or separates) tracks, converts, cuts and buffers their audio.
-
-One pipeline feeds one receive stream. Track readers push wire frames into it and never wait.
-"""
+"""`ReceivePipeline`: mixes (or separates) tracks, converts, cuts and buffers their audio."""
 
 import time
 
@@ -35,8 +32,7 @@ class ReceiveStatistics:
         seconds_dropped: Their audio (s).
         seconds_trimmed: The part of it that was trimmed to cut latency (s).
         seconds_buffered: Audio that waits unread (s).
-        delay: How late a reader is now (s). With `mix=False`, that of the track with the most
-            unread audio.
+        delay: How late a reader is now (s); with `mix=False`, for the track with most unread audio.
     """
 
     frames: int
@@ -48,39 +44,21 @@ class ReceiveStatistics:
     delay: float
 
 
-class _FormatPipeline:
-    """From the wire format to frames: of one track, or of the mix (`track` is None)."""
-
-    def __init__(self, options: ReceiveOptions, track: str | None) -> None:
-        self.track = track
-        self.converter = Converter(options.sample_rate, options.num_channels)
-        self.framer = Framer(options.samples_per_frame)
-
-
 class ReceivePipeline:
-    """Turns the tracks of one receive stream into frames in `buffer`.
+    """Turns the wire frames of tracks into frames in `buffer`, whose `rx` is one receive stream.
 
     The stream is continuous, in real time, from its first frame until it is closed. A muted or
     silent track delivers silence by itself (50 frames of zeros a second; measured with
     livekit-server 1.13). While no track is read, `fill_silence` delivers it.
-
-    Args:
-        options: Selection, format and bounds of the stream.
-        log: The session's.
-        name: Name of the stream in the log.
-
-    Attributes:
-        buffer: Its `rx` is the receive stream.
-        frame_ms: Duration of the wire frames to be pushed (ms).
     """
 
     def __init__(self, options: ReceiveOptions, log: SessionLog, name: str = "rx") -> None:
         self.options = options
-        self.buffer = FrameBuffer(options.receive_buffer, options.max_delay, log, name)
-        short = options.samples_per_frame / options.sample_rate <= SHORT_FRAME
-        self.frame_ms = WIRE_FRAME_MS // 2 if short else WIRE_FRAME_MS
+        self.buffer: FrameBuffer = FrameBuffer(options.receive_buffer, options.max_delay, log, name)
+        is_short = options.samples_per_frame / options.sample_rate <= SHORT_FRAME
+        self.frame_ms = WIRE_FRAME_MS // (2 if is_short else 1)  # of the wire frames to be pushed
         self._mixer = TrackMixer()
-        self._formats: dict[str | None, _FormatPipeline] = {}
+        self._formats: dict[str | None, tuple[Converter, Framer]] = {}  # None: the mix
         self._tracks: dict[str, str] = {}  # identities by SID, of the tracks pushed so far
         self._audio_until: float | None = None  # time.monotonic() at the end of the last audio
         self._changed = anyio.Event()
@@ -105,25 +83,18 @@ class ReceivePipeline:
         )
 
     def push(self, track: Track, samples: Samples, now: float, *, separate: bool = False) -> None:
-        """Add a wire frame of a track.
+        """Add a wire frame, shape (n,) or (n, 2), read at the time `now` (s) of `time.monotonic()`.
 
-        Args:
-            track: The track.
-            samples: int16 at the wire's rate, shape (n,) or (n, 2).
-            now: `time.monotonic()` (s) when the frame was read.
-            separate: Whether the audio is older than that of the other tracks, so that it is not
-                mixed with theirs.
+        Audio that is older than that of the other tracks is `separate`: not mixed with theirs.
         """
         if track.sid not in self._tracks:
             self._tracks[track.sid] = track.participant
             self._changed.set()
-        if not self.options.mix:
-            self._put(self._format(track.sid), samples, now, (track.sid,))
-        elif separate:
-            self._put(self._format(None), samples, now, (track.sid,))
-        else:
+        if self.options.mix and not separate:
             for mixed in self._mixer.push(track.sid, samples, now):
-                self._put(self._format(None), mixed.samples, now, mixed.tracks)
+                self._put(None, mixed.samples, now, mixed.tracks)
+        else:
+            self._put(None if self.options.mix else track.sid, samples, now, (track.sid,))
 
     def remove(self, sid: str) -> None:
         """End a track; what is held of it is put into the stream."""
@@ -131,9 +102,13 @@ class ReceivePipeline:
             return
         now = self._audio_until or time.monotonic()
         for mixed in self._mixer.remove(sid):
-            self._put(self._format(None), mixed.samples, now, mixed.tracks)
-        if (ended := self._formats.pop(sid, None)) is not None:
-            self._finish(ended, now)
+            self._put(None, mixed.samples, now, mixed.tracks)
+        if sid in self._formats:
+            converter, framer = self._formats.pop(sid)
+            rest = framer.push(converter.finish())
+            if framer.held:
+                rest.append(framer.take(self.options.samples_per_frame))
+            self._deliver(sid, rest, now, (sid,))
         del self._tracks[sid]
         self._changed.set()
 
@@ -148,7 +123,7 @@ class ReceivePipeline:
             with anyio.move_on_after(self._audio_until - time.monotonic()):
                 await self._changed.wait()
             if not self._changed.is_set():
-                self._put(self._format(None), silence, self._audio_until, ())
+                self._put(None, silence, self._audio_until, ())
 
     def close(self) -> None:
         """End the stream: unread frames can still be read."""
@@ -156,40 +131,29 @@ class ReceivePipeline:
         self.buffer.close()
         self._changed.set()
 
-    def _format(self, track: str | None) -> _FormatPipeline:
-        if track not in self._formats:
-            self._formats[track] = _FormatPipeline(self.options, track)
-        return self._formats[track]
-
-    def _put(
-        self, to: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
-    ) -> None:
+    def _put(self, track: str | None, samples: Samples, now: float, sids: tuple[str, ...]) -> None:
+        """Convert and cut the audio of a track, or of the mix of these tracks, and deliver it."""
         self._audio_until = now + len(samples) / WIRE_RATE
-        for frame in to.framer.push(to.converter.push(samples, WIRE_RATE)):
-            self._deliver(to, frame, now, tracks)
-
-    def _finish(self, ended: _FormatPipeline, now: float) -> None:
-        """Deliver the end of a track that is not mixed."""
-        rest = ended.framer.push(ended.converter.finish())
-        if ended.framer.held:
-            rest.append(ended.framer.take(self.options.samples_per_frame))
-        for frame in rest:
-            self._deliver(ended, frame, now, (ended.track,) if ended.track is not None else ())
+        if track not in self._formats:
+            converter = Converter(self.options.sample_rate, self.options.num_channels)
+            self._formats[track] = converter, Framer(self.options.samples_per_frame)
+        converter, framer = self._formats[track]
+        frames = framer.push(converter.push(samples, WIRE_RATE))
+        self._deliver(track, frames, now, sids)
 
     def _deliver(
-        self, to: _FormatPipeline, samples: Samples, now: float, tracks: tuple[str, ...]
+        self, track: str | None, frames: list[Samples], now: float, sids: tuple[str, ...]
     ) -> None:
-        if not self.is_open:
-            return
-        speakers = {self._tracks.get(sid) for sid in tracks}
-        frame = AudioFrame(
-            samples.tobytes(),
-            self.options.sample_rate,
-            self.options.num_channels,
-            participant=speakers.pop() if len(speakers) == 1 else None,
-            track_sid=tracks[0] if len(tracks) == 1 else None,
-            timestamp=now,
-        )
-        self._frames += 1
-        self._seconds += frame.duration
-        self.buffer.put(frame, to.track)
+        participants = {self._tracks.get(sid) for sid in sids}
+        for samples in frames if self.is_open else ():
+            frame = AudioFrame(
+                samples.tobytes(),
+                self.options.sample_rate,
+                self.options.num_channels,
+                participant=next(iter(participants)) if len(participants) == 1 else None,
+                track_sid=sids[0] if len(sids) == 1 else None,
+                timestamp=now,
+            )
+            self._frames += 1
+            self._seconds += frame.duration
+            self.buffer.put(frame, track)

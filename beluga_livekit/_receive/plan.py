@@ -4,8 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import attrs
-
 from .._room.state import RoomState
 from .pipeline import ReceivePipeline
 
@@ -21,17 +19,11 @@ class ReaderKey(NamedTuple):
     frame_ms: int
 
 
-@attrs.frozen
-class ReceivePlan:
-    """The target of the coordinator.
+class ReceivePlan(NamedTuple):
+    """The target of the coordinator."""
 
-    Attributes:
-        subscribe: SIDs of the tracks to subscribe to.
-        read: Pipelines of each track that can be read.
-    """
-
-    subscribe: frozenset[str]
-    read: Mapping[ReaderKey, Sequence[ReceivePipeline]]
+    subscribe: frozenset[str]  # SIDs
+    read: Mapping[ReaderKey, Sequence[ReceivePipeline]]  # the tracks that can be read
 
 
 def plan(room_state: RoomState, pipelines: Iterable[ReceivePipeline]) -> ReceivePlan:
@@ -42,9 +34,8 @@ def plan(room_state: RoomState, pipelines: Iterable[ReceivePipeline]) -> Receive
         selected: Counter[str] = Counter()
         for track in room_state.tracks.values():
             participant = room_state.participants[track.participant]
-            if selected[track.participant] < MAX_TRACKS and pipeline.options.selects(
-                participant, track.source
-            ):
+            is_selected = pipeline.options.selects(participant, track.source)
+            if is_selected and selected[track.participant] < MAX_TRACKS:
                 selected[track.participant] += 1
                 subscribe.add(track.sid)
                 if track.audio is not None:

@@ -1,89 +1,70 @@
 """`PreconnectAudio`: audio recorded by a client while it connected, received as a byte stream.
 
-LiveKit's clients record while they connect, and send the recording to the agent that subscribes:
-raw PCM from phones, Opus in WebM from browsers.
+Clients send it to the agent that subscribes: raw PCM from phones, Opus in WebM from browsers.
 """
 
 import io
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import anyio
+import numpy as np
 
 from .._errors import ConfigError
 from .._logging import SessionLog
 from .._sdk import rtc
 from ..audio.converter import Converter
 from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
-from ..audio.framing import Framer, PcmDecoder
+from ..audio.framing import PcmDecoder
 
 TOPIC = "lk.agent.pre-connect-audio-buffer"
 
 # Timeout for a recording (s). A client sends it as soon as its track is subscribed to; a client
 # without a recording sends nothing.
 TIMEOUT = 3.0
-# Limit of a recording (bytes). Clients record at most 10 s, which is 1 MB; a longer recording is
-# refused.
+# Limit of a recording (bytes); a longer one is refused. Clients record at most 10 s, which is 1 MB.
 MAX_BYTES = 4_000_000
 # Limits of the recordings kept until `audio_of` asks for them: of all participants, and of one.
 MAX_RECORDINGS, MAX_OF_ONE = 32, 2
 
 
-class _Recording:
-    def __init__(self) -> None:
-        self.frames: list[Samples] = []
-        self.complete = anyio.Event()
+_Recording = tuple[anyio.Event, list[Samples]]  # set when the wire frames are complete
 
 
 class PreconnectAudio:
-    """Receives the recordings of a room, and returns each once.
-
-    Args:
-        log: The session's.
-    """
+    """Receives the recordings of a room, and returns each once."""
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log
         self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and identity
 
     def register(self, room: rtc.Room, start_soon: Callable[..., None]) -> None:
-        """Receive the recordings that are sent to a room.
-
-        Args:
-            room: The room.
-            start_soon: Starts a task for each recording.
-
-        Raises:
-            ConfigError: The room has another handler for them.
-        """
+        """Receive a room's recordings, or raise `ConfigError` if it has a handler for them."""
         try:
-            room.register_byte_stream_handler(
-                TOPIC, lambda reader, identity: start_soon(self._receive, reader, identity)
-            )
+            room.register_byte_stream_handler(TOPIC, partial(start_soon, self._receive))
         except ValueError:
-            raise ConfigError(
-                f"livekit: pre_connect_audio=True failed: the room has a handler for {TOPIC} "
-                "already; unregister it"
-            ) from None
+            reason = f"the room has a handler for {TOPIC} already; unregister it"
+            raise ConfigError(f"livekit: pre_connect_audio=True failed: {reason}") from None
 
     def unregister(self, room: rtc.Room) -> None:
         room.unregister_byte_stream_handler(TOPIC)
 
     async def audio_of(self, sid: str, identity: str) -> list[Samples]:
         """Wait for the recording of a participant's track; return its wire frames, or none."""
-        recording = self._recording(sid, identity)
+        complete, frames = self._recording(sid, identity)
         with anyio.move_on_after(TIMEOUT):
-            await recording.complete.wait()
+            await complete.wait()
         self._recordings.pop((sid, identity), None)
-        if not recording.complete.is_set():
-            self._log.warning(
-                "receiving pre-connect audio of %r failed: none within %g s", identity, TIMEOUT
-            )
-        return recording.frames
+        if not complete.is_set():
+            message = "receiving pre-connect audio of %r failed: none within %g s"
+            self._log.warning(message, identity, TIMEOUT)
+        return frames
 
     def _recording(self, sid: str, identity: str) -> _Recording:
         """Return the recording of a track; beyond a limit, discard the oldest."""
-        recording = self._recordings.setdefault((sid, identity), _Recording())
+        recording = self._recordings.setdefault((sid, identity), (anyio.Event(), []))
         of_one = [key for key in self._recordings if key[1] == identity]
         if len(of_one) > MAX_OF_ONE:
             del self._recordings[of_one[0]]
@@ -92,24 +73,17 @@ class PreconnectAudio:
         return recording
 
     async def _receive(self, reader: Any, identity: str) -> None:
-        try:
-            recording = self._recording(reader.info.attributes.get("trackId", ""), identity)
+        with closing(reader):
+            sid = reader.info.attributes.get("trackId", "")
+            complete, frames = self._recording(sid, identity)
             try:
-                recording.frames = await self._read(reader)
-            except (KeyError, ValueError, ConnectionError) as error:
+                frames += await self._read(reader)
+            except (KeyError, ValueError, ConnectionError) as error:  # of its format or transfer
                 self._log.warning("decoding pre-connect audio of %r failed: %r", identity, error)
-            recording.complete.set()
-        finally:
-            reader.close()
+            complete.set()
 
     async def _read(self, reader: Any) -> list[Samples]:
-        """Read a recording to its end; return it as wire frames.
-
-        Raises:
-            KeyError: The format is missing.
-            ValueError: It is too long, incomplete, or cannot be decoded.
-            ConnectionError: Its transfer was interrupted.
-        """
+        """Read a recording to its end; return it as wire frames."""
         mime_type, attributes = reader.info.mime_type, reader.info.attributes
         data = bytearray()
         async for chunk in reader:
@@ -126,23 +100,17 @@ class PreconnectAudio:
             converter = Converter(WIRE_RATE)
             audio = [converter.push(frame.samples, frame.sample_rate)] if frame is not None else []
             audio.append(converter.finish())
-        framer = Framer(WIRE_FRAME)
-        frames = [wire_frame for samples in audio for wire_frame in framer.push(samples)]
-        return [*frames, framer.take()] if framer.held else frames
+        whole = np.concatenate([np.empty(0, np.int16), *audio])
+        return [whole[at : at + WIRE_FRAME] for at in range(0, len(whole), WIRE_FRAME)]
 
 
 def _decode(data: bytes, container: str) -> list[Samples]:
-    """Decode a browser's recording to mono at the wire's rate.
-
-    Raises:
-        ValueError: PyAV is not installed, or cannot decode the recording.
-    """
+    """Decode a browser's recording to mono at the wire's rate, or raise `ValueError`."""
     try:
         import av  # noqa: PLC0415 - an extra
     except ImportError:
-        raise ValueError(
-            f"{container} needs PyAV; install it: pip install 'beluga-livekit[preconnect]'"
-        ) from None
+        remedy = "install it: pip install 'beluga-livekit[preconnect]'"
+        raise ValueError(f"{container} needs PyAV; {remedy}") from None
     resampler = av.AudioResampler(format="s16", layout="mono", rate=WIRE_RATE)
     audio: list[Samples] = []
     try:

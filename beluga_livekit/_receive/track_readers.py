@@ -21,11 +21,11 @@ from .preconnect import PreconnectAudio
 class _Reader:
     """A task that reads one track for several pipelines."""
 
-    def __init__(self, track: Track) -> None:
+    def __init__(self, track: Track, pipelines: Sequence[ReceivePipeline]) -> None:
         self.track = track
         self.audio = track.audio
+        self.pipelines = pipelines
         self.scope = anyio.CancelScope()
-        self.pipelines: Sequence[ReceivePipeline] = ()
 
 
 class TrackReaders:
@@ -33,27 +33,19 @@ class TrackReaders:
 
     A reader never waits for the user. Opening a pipeline, and one that is no longer read, signal
     `room_state.changed`: the coordinator makes a new plan and calls `apply`.
-
-    Args:
-        options: The session's.
-        room_state: The session's.
-        log: The session's.
-
-    Attributes:
-        rx: The pipeline of the session's rx.
-        preconnect: Pre-connect audio, if the session receives it.
     """
 
     def __init__(self, options: SessionOptions, room_state: RoomState, log: SessionLog) -> None:
         self.room_state = room_state
-        self.preconnect = PreconnectAudio(log) if options.pre_connect_audio else None
+        preconnect = PreconnectAudio(log) if options.pre_connect_audio else None
+        self.preconnect: PreconnectAudio | None = preconnect
         self._log = log
         self._tasks: TaskGroup | None = None
         self._pipelines: list[ReceivePipeline] = []
         self._readers: dict[ReaderKey, _Reader] = {}
         self._preconnect_done: dict[str, anyio.Event] = {}  # by identity
         self._closed = False
-        self.rx = self.open(options, "rx")
+        self.rx: ReceivePipeline = self.open(options, "rx")
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Run the reader tasks until cancelled."""
@@ -92,9 +84,8 @@ class TrackReaders:
     def close_all(self) -> None:
         """Close all pipelines, and each that is opened later."""
         self._closed = True
-        for pipeline in self._pipelines:
-            pipeline.close()
-        self._pipelines.clear()
+        while self._pipelines:
+            self._pipelines.pop().close()
 
     def open_pipelines(self) -> Sequence[ReceivePipeline]:
         """Return the pipelines that are read; close the others."""
@@ -121,8 +112,8 @@ class TrackReaders:
         if self._tasks is None:
             return
         for key in target.read.keys() - self._readers.keys():
-            reader = self._readers[key] = _Reader(self.room_state.tracks[key.sid])
-            reader.pipelines = target.read[key]
+            track = self.room_state.tracks[key.sid]
+            reader = self._readers[key] = _Reader(track, target.read[key])
             self._tasks.start_soon(self._read, reader, key.frame_ms)
 
     async def _read(self, reader: _Reader, frame_ms: int) -> None:
@@ -141,14 +132,13 @@ class TrackReaders:
 
     async def _push_all(self, reader: _Reader, frames: AsyncIterator[Samples]) -> None:
         track = reader.track
+        preconnect = self.preconnect if track.has_preconnect_audio else None
         delayed = 0.0  # audio that arrived while pre-connect audio was awaited (s)
-        is_first = True
         async for samples in frames:
             now = time.monotonic()
-            if is_first and track.has_preconnect_audio and self.preconnect is not None:
-                await self._push_preconnect_audio(self.preconnect, track)
-                delayed = time.monotonic() - now
-            is_first = False
+            if preconnect is not None:
+                await self._push_preconnect_audio(preconnect, track)
+                delayed, preconnect = time.monotonic() - now, None
             for pipeline in reader.pipelines:
                 pipeline.push(track, samples, now, separate=delayed > 0)
             delayed -= len(samples) / WIRE_RATE

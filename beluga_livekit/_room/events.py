@@ -10,8 +10,7 @@ from .participants import Participant, TrackSource
 
 # Limit of unread events: about those of 400 participants who join and publish.
 MAX_EVENTS = 1000
-# Share of the limit that is dropped at once: a drop rewrites the stream.
-SLACK = 0.1
+SLACK = 0.1  # share of the limit that is dropped at once, as a drop rewrites the stream
 
 
 @attrs.frozen
@@ -47,17 +46,16 @@ class Disconnected:
 
 
 @attrs.frozen
-class ParticipantJoined:
+class _ParticipantEvent:
+    participant: Participant
+
+
+class ParticipantJoined(_ParticipantEvent):
     """A participant has joined, or is in the room where the stream begins."""
 
-    participant: Participant
 
-
-@attrs.frozen
-class ParticipantLeft:
+class ParticipantLeft(_ParticipantEvent):
     """A participant has left."""
-
-    participant: Participant
 
 
 @attrs.frozen
@@ -74,39 +72,25 @@ class ParticipantUpdated:
 
 
 @attrs.frozen
-class TrackPublished:
+class _TrackEvent(_ParticipantEvent):
+    source: TrackSource
+    sid: str
+
+
+class TrackPublished(_TrackEvent):
     """A participant has published an audio track, selected or not."""
 
-    participant: Participant
-    source: TrackSource
-    sid: str
 
-
-@attrs.frozen
-class TrackUnpublished:
+class TrackUnpublished(_TrackEvent):
     """A participant no longer publishes an audio track."""
 
-    participant: Participant
-    source: TrackSource
-    sid: str
 
-
-@attrs.frozen
-class TrackMuted:
+class TrackMuted(_TrackEvent):
     """A track is muted. With `participant.is_self` it is ours, muted by the server or by us."""
 
-    participant: Participant
-    source: TrackSource
-    sid: str
 
-
-@attrs.frozen
-class TrackUnmuted:
+class TrackUnmuted(_TrackEvent):
     """A track is no longer muted."""
-
-    participant: Participant
-    source: TrackSource
-    sid: str
 
 
 @attrs.frozen
@@ -142,11 +126,7 @@ RoomEvent = (
 
 
 class EventStream(LossyStream[RoomEvent]):
-    """Events on their way to a reader. Beyond MAX_EVENTS the oldest are dropped, and counted.
-
-    Args:
-        events: The first events.
-    """
+    """Events on their way to a reader. Beyond MAX_EVENTS the oldest are dropped, and counted."""
 
     def __init__(self, events: Iterable[RoomEvent]) -> None:
         super().__init__()
@@ -154,7 +134,6 @@ class EventStream(LossyStream[RoomEvent]):
             self.put(event)
 
     def put(self, item: RoomEvent) -> None:
-        """Add an event, and drop the oldest ones beyond the limit."""
         super().put(item)
         if self.unread > MAX_EVENTS:
             self.rewrite(_without_oldest)

@@ -89,19 +89,17 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def check_sources(value: Any) -> frozenset[TrackSource]:
-    """Return the track sources, or raise `ConfigError`."""
     return _members(TrackSource, value, "sources")
 
 
 def check_kinds(value: Any) -> frozenset[ParticipantKind] | None:
-    """Return the participant kinds, or raise `ConfigError`."""
     return None if value is None else _members(ParticipantKind, value, "participant_kinds")
 
 
 def _members(enum: type[E], value: Any, parameter: str) -> frozenset[E]:
-    names = [value] if isinstance(value, str) else value
+    """Return the members that `value` names, or raise `ConfigError`."""
     try:
-        members = frozenset(enum(name) for name in names)
+        members = frozenset(map(enum, [value] if isinstance(value, str) else value))
     except (TypeError, ValueError):
         members = frozenset()
     if not members:
@@ -110,12 +108,12 @@ def _members(enum: type[E], value: Any, parameter: str) -> frozenset[E]:
     return members
 
 
+@attrs.define(eq=False)
 class _Predicate:
     """A user's predicate. An exception means False, and is logged once."""
 
-    def __init__(self, function: Callable[[Participant], bool]) -> None:
-        self._function = function
-        self._has_failed = False
+    _function: Callable[[Participant], bool]
+    _has_failed: bool = False
 
     def __call__(self, participant: Participant) -> bool:
         try:
@@ -134,10 +132,8 @@ def check_filter(value: Any) -> Any:
     if callable(value) and not iscoroutinefunction(value):
         return _Predicate(value)
     if not isinstance(value, Collection) or not all(isinstance(each, str) for each in value):
-        raise ConfigError(
-            "participants must be an identity, a collection of identities, or a predicate "
-            f"(no coroutine), got {value!r}"
-        )
+        expected = "an identity, a collection of identities, or a predicate (no coroutine)"
+        raise ConfigError(f"participants must be {expected}, got {value!r}")
     return value
 
 
@@ -146,14 +142,10 @@ def is_selected(
     participants: ParticipantFilter,
     kinds: Collection[ParticipantKind] | None,
 ) -> bool:
-    """Return whether a participant is selected.
-
-    Without `kinds` agents are selected only by `participants`: two bots that receive each other
-    would talk to each other.
-    """
+    """Return whether a participant is selected; without `kinds`, agents only by `participants`."""
     if kinds is not None and participant.kind not in kinds:
         return False
-    if participants is None:
+    if participants is None:  # two agents that receive each other would talk to each other
         return kinds is not None or participant.kind is not ParticipantKind.AGENT
     if isinstance(participants, str):
         return participant.identity == participants

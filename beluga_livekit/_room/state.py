@@ -23,48 +23,28 @@ RETURN_GRACE = 10.0
 
 @attrs.define(eq=False)
 class Track:
-    """An audio track that a remote participant publishes.
+    """An audio track that a remote participant publishes."""
 
-    Attributes:
-        sid: Its id; every publication has a new one.
-        participant: Identity of its participant.
-        source: Microphone or screen share.
-        muted: Whether it is muted.
-        audio: The SDK's track while it is subscribed to, else None.
-        num_channels: 1 or 2.
-        has_preconnect_audio: Whether pre-connect audio comes separately.
-        publication: The SDK's publication.
-    """
-
-    sid: str
-    participant: str
+    sid: str  # every publication has a new one
+    participant: str  # its identity
     source: TrackSource = TrackSource.MICROPHONE
     muted: bool = False
-    audio: Any = None
-    num_channels: int = 1
-    has_preconnect_audio: bool = False
-    publication: Any = None
+    audio: Any = None  # the SDK's track while it is subscribed to
+    num_channels: int = 1  # 1 or 2
+    has_preconnect_audio: bool = False  # which comes separately
+    publication: Any = None  # the SDK's
 
 
 class RoomState:
-    """Participants and tracks of the current room. Emits events, and signals changes.
-
-    Attributes:
-        local_participant: This session; without an identity before the first join.
-        participants: Remote participants by identity, including absent ones that may return.
-        tracks: Their tracks by SID.
-        is_reconnecting: Whether the connection is lost and may come back.
-        disconnect_reason: Set when there will be no further room.
-        changed: Set after every change.
-    """
+    """Participants and tracks of the current room. Emits events, and signals changes."""
 
     def __init__(self) -> None:
-        self.local_participant = Participant("", is_self=True)
-        self.participants: dict[str, Participant] = {}
-        self.tracks: dict[str, Track] = {}
-        self.is_reconnecting = False
-        self.disconnect_reason: DisconnectReason | None = None
-        self.changed = ChangeSignal()
+        self.local_participant: Participant = Participant("", is_self=True)  # "" before joining
+        self.participants: dict[str, Participant] = {}  # remote ones by identity, also absent ones
+        self.tracks: dict[str, Track] = {}  # those of remote participants, by SID
+        self.is_reconnecting: bool = False  # the connection is lost and may come back
+        self.disconnect_reason: DisconnectReason | None = None  # set when no further room follows
+        self.changed: ChangeSignal = ChangeSignal()
         self._muted_sid: str | None = None  # of our own track, while it is muted
         self._absent: set[str] = set()
         self._timers = GraceTimers()  # until an absent participant counts as left
@@ -72,14 +52,10 @@ class RoomState:
 
     @property
     def is_disconnected(self) -> bool:
-        """Whether there will be no further room."""
         return self.disconnect_reason is not None
 
     def present_participants(self) -> Iterator[Participant]:
-        """Yield the participants that are not absent."""
-        for identity, participant in self.participants.items():
-            if identity not in self._absent:
-                yield participant
+        return (each for each in self.participants.values() if each.identity not in self._absent)
 
     def events(self) -> MemoryObjectReceiveStream[RoomEvent]:
         """Return a stream of events: the present state first, then every change."""
@@ -88,26 +64,20 @@ class RoomState:
             stream.close()
             return stream.rx
         first: list[RoomEvent] = [room_events.Reconnecting()] if self.is_reconnecting else []
-        first += [
-            room_events.ParticipantJoined(participant) for participant in self.participants.values()
-        ]
+        first += [room_events.ParticipantJoined(each) for each in self.participants.values()]
         for track in self.tracks.values():
-            first.append(self._track_event(room_events.TrackPublished, track))
-            if track.muted:
-                first.append(self._track_event(room_events.TrackMuted, track))
+            first += self._published(track)
         if self._muted_sid is not None:
-            first.append(self._local_track_event(room_events.TrackMuted, self._muted_sid))
+            first.append(self._local_mute_event(self._muted_sid, True))
         stream = EventStream(first)
         self._streams.append(stream)
         return stream.rx
 
     def update_participant(self, participant: Participant) -> None:
         """Add a participant, or update one that is present."""
-        previous: Participant | None
         if participant.is_self:
-            previous, self.local_participant = self.local_participant, participant
-            if not previous.identity:
-                previous = None
+            previous = self.local_participant if self.local_participant.identity else None
+            self.local_participant = participant
         else:
             previous = self.participants.get(participant.identity)
             self.participants[participant.identity] = participant
@@ -132,35 +102,25 @@ class RoomState:
         if track.sid not in self.tracks and track.participant in self.participants:
             self._mark_present(track.participant)
             self.tracks[track.sid] = track
-            self._emit(self._track_event(room_events.TrackPublished, track))
-            if track.muted:
-                self._emit(self._track_event(room_events.TrackMuted, track))
+            for event in self._published(track):
+                self._emit(event)
             self.changed.set()
 
     def remove_track(self, sid: str) -> None:
         if (track := self.tracks.pop(sid, None)) is not None:
-            self._emit(self._track_event(room_events.TrackUnpublished, track))
+            self._emit(room_events.TrackUnpublished(*self._origin(track)))
             self.changed.set()
 
     def set_muted(self, sid: str, muted: bool) -> None:
-        """Note whether a remote track is muted."""
         if (track := self.tracks.get(sid)) is not None and track.muted != muted:
             track.muted = muted
-            self._emit(
-                self._track_event(
-                    room_events.TrackMuted if muted else room_events.TrackUnmuted, track
-                )
-            )
+            kind = room_events.TrackMuted if muted else room_events.TrackUnmuted
+            self._emit(kind(*self._origin(track)))
 
     def set_local_muted(self, sid: str, muted: bool) -> None:
-        """Note whether our own track is muted."""
         if muted != (self._muted_sid is not None):
             self._muted_sid = sid if muted else None
-            self._emit(
-                self._local_track_event(
-                    room_events.TrackMuted if muted else room_events.TrackUnmuted, sid
-                )
-            )
+            self._emit(self._local_mute_event(sid, muted))
 
     def set_audio(self, sid: str, audio: Any, num_channels: int = 1) -> None:
         """Note that a track can be read, or no longer (`audio` is None)."""
@@ -169,7 +129,6 @@ class RoomState:
             self.changed.set()
 
     def add_dtmf(self, identity: str | None, digit: str) -> None:
-        """Emit a telephone key of a participant."""
         self._emit(room_events.DtmfReceived(self.participants.get(identity or ""), digit))
 
     def set_reconnecting(self) -> None:
@@ -183,9 +142,8 @@ class RoomState:
         """Note that the connection is back; `rejoined` names the room if it is a new one."""
         if self.is_reconnecting:
             self.is_reconnecting = False
-            self._emit(
-                room_events.Reconnected() if rejoined is None else room_events.Rejoined(rejoined)
-            )
+            reconnected = room_events.Reconnected()
+            self._emit(reconnected if rejoined is None else room_events.Rejoined(rejoined))
             for identity in self._absent:
                 self._remove_after(RETURN_GRACE, identity)
             self.changed.set()
@@ -219,21 +177,16 @@ class RoomState:
 
         self._timers.start(identity, seconds, remove)
 
-    def _track_event(
-        self,
-        kind: type[
-            room_events.TrackPublished
-            | room_events.TrackUnpublished
-            | room_events.TrackMuted
-            | room_events.TrackUnmuted
-        ],
-        track: Track,
-    ) -> RoomEvent:
-        return kind(self.participants[track.participant], track.source, track.sid)
+    def _published(self, track: Track) -> list[RoomEvent]:
+        origin = self._origin(track)
+        muted = [room_events.TrackMuted(*origin)] if track.muted else []
+        return [room_events.TrackPublished(*origin), *muted]
 
-    def _local_track_event(
-        self, kind: type[room_events.TrackMuted | room_events.TrackUnmuted], sid: str
-    ) -> RoomEvent:
+    def _origin(self, track: Track) -> tuple[Participant, TrackSource, str]:
+        return self.participants[track.participant], track.source, track.sid
+
+    def _local_mute_event(self, sid: str, muted: bool) -> RoomEvent:
+        kind = room_events.TrackMuted if muted else room_events.TrackUnmuted
         return kind(self.local_participant, TrackSource.MICROPHONE, sid)
 
     def _emit(self, event: RoomEvent) -> None:

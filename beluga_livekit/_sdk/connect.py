@@ -7,16 +7,15 @@ closed, it leaves the room again on the spot.
 
 The life of an attempt: sent -> connected -> done; or sent -> abandoned -> connected -> leaving ->
 settled. `settled` is done when nothing of the attempt is in the room any more.
-
-Without the private names (`event_router.SUPPORTED`) a cancelled connect is waited for instead.
 """
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -31,14 +30,13 @@ _log = logging.getLogger("beluga_livekit")
 # Timeout for a cancelled connect without the private names (s). The SDK's watchdog fires after
 # 15 s, and the SDK gives up on a server that never answers after 32 s.
 FALLBACK_TIMEOUT = 40.0
-
 # Timeout at interpreter exit for abandoned attempts (s): time to land and to leave again. What an
 # attempt leaves behind stays in the room for 20 s.
 EXIT_TIMEOUT = 1.0
 
 
 class _Attempt:
-    """One call of `Room.connect`."""
+    """A call of `Room.connect`."""
 
     def __init__(self, slot: Hashable, loop: asyncio.AbstractEventLoop) -> None:
         self.id = event_router.next_request_id()
@@ -52,26 +50,17 @@ class _Attempt:
 
 _current: contextvars.ContextVar[_Attempt | None] = contextvars.ContextVar("_current", default=None)
 _lock = threading.Lock()
-_attempts: dict[int, _Attempt] = {}  # by request id
+_attempts: dict[int, _Attempt] = {}  # until connected or settled, by the id of their requests
 _abandoned: dict[Hashable, _Attempt] = {}  # the last one of each slot
-_leaving: dict[int, _Attempt] = {}  # by the request id of the disconnect
 
 
 async def connect(
     room: rtc.Room, url: str, token: str, options: rtc.RoomOptions, slot: Hashable
 ) -> None:
-    """Connect a room; when cancelled, return at once and leave no participant behind.
+    """Call `Room.connect`; when cancelled, return at once and leave no participant behind.
 
-    Args:
-        room: The room to connect.
-        url: As for `Room.connect`.
-        token: As for `Room.connect`.
-        options: As for `Room.connect`.
-        slot: Server, room and identity. An abandoned attempt with the same slot settles first:
-            the server removes the older of two participants with one identity.
-
-    Raises:
-        rtc.ConnectError: As `Room.connect` does.
+    `slot` is server, room and identity. An abandoned attempt with the same slot settles first: the
+    server removes the older of two participants with one identity.
     """
     if not event_router.SUPPORTED:
         await _connect_and_wait(room, url, token, options)
@@ -88,9 +77,8 @@ async def connect(
     except BaseException:
         if not room.isconnected():
             _abandon(attempt)
-            queue = getattr(room, "_ffi_queue", None)
-            if queue is not None:  # livekit 1.1 leaves it subscribed
-                FfiClient.instance.queue.unsubscribe(queue)
+            if (queue := getattr(room, "_ffi_queue", None)) is not None:
+                FfiClient.instance.queue.unsubscribe(queue)  # livekit 1.1 leaves it subscribed
         raise
     finally:
         _current.reset(reset)
@@ -98,33 +86,44 @@ async def connect(
         _attempts.pop(attempt.id, None)
 
 
-def _tag_request(request: Any) -> Callable[[], None] | None:
-    """Give the connect request of the current attempt its id."""
-    attempt = _current.get()
-    if attempt is None or request.WhichOneof("message") != "connect":
-        return None
-    # For this request only: the room's own task is about to inherit the context, and so would
-    # whatever a user's handler starts in it.
-    _current.set(None)
-    request.connect.request_async_id = attempt.id
-    # The SDK's own three retries stretch a server that never answers to four times the timeout.
-    request.connect.options.join_retries = 0
+def _install(client: Any) -> None:
+    send = client.request
 
-    def mark_sent() -> None:
+    def send_tagged(request: Any) -> Any:
+        attempt = _current.get()
+        if attempt is None or request.WhichOneof("message") != "connect":
+            return send(request)
+        # For this request only: the room's own task is about to inherit the context, and so would
+        # whatever a user's handler starts in it.
+        _current.set(None)
+        request.connect.request_async_id = attempt.id
+        # The SDK's own three retries stretch a server that never answers to four times the timeout.
+        request.connect.options.join_retries = 0
+        response = send(request)
         attempt.sent = True
+        return response
 
-    return mark_sent
+    atexit.register(_settle_all)
+    client.request = send_tagged
+    client.queue.subscribe(asyncio.get_running_loop(), filter_fn=_handle_event)
 
 
-def _handle_event(event: Any) -> None:
-    """Handle a native event, on the native thread."""
-    kind = event.WhichOneof("message")
-    if kind == "connect":
-        _handle_result(event.connect)
-    elif kind == "disconnect" and event.disconnect.async_id in _leaving:
-        attempt = _leaving.pop(event.disconnect.async_id)
-        _drop_handles(attempt.result)
-        _settle(attempt)
+event_router.hooks.append(_install)
+
+
+def _handle_event(event: Any) -> bool:
+    """Handle a native event, on the native thread; return False, so that it is not delivered."""
+    try:
+        kind = event.WhichOneof("message")
+        if kind == "connect":
+            _handle_result(event.connect)
+        elif kind == "disconnect" and event.disconnect.async_id in _attempts:
+            attempt = _attempts[event.disconnect.async_id]
+            _drop_handles(attempt.result)
+            _settle(attempt)
+    except Exception:  # noqa: BLE001 - the SDK swallows what its filters raise
+        _log.exception("livekit: handling a native event failed")
+    return False
 
 
 def _handle_result(callback: Any) -> None:
@@ -133,13 +132,10 @@ def _handle_result(callback: Any) -> None:
         if attempt is None:
             return
         if callback.error:
-            del _attempts[attempt.id]
             _settle(attempt)
             return
         attempt.result = callback.result
-        abandoned = attempt.abandoned or attempt.loop.is_closed()
-        if abandoned:
-            del _attempts[attempt.id]
+        abandoned = attempt.abandoned = attempt.abandoned or attempt.loop.is_closed()
     # No event is lost: the room's own queue has been subscribed since before the request.
     ready = ffi_pb2.FfiRequest()
     ready.ready_for_room_event.room_handle = callback.result.room.handle.id
@@ -151,8 +147,8 @@ def _handle_result(callback: Any) -> None:
 def _abandon(attempt: _Attempt) -> None:
     """Leave the room of an attempt: now if it has connected, else when it does."""
     with _lock:
-        if attempt.id not in _attempts:
-            return  # it has failed
+        if attempt.id not in _attempts or attempt.abandoned:
+            return  # it has failed, or is leaving
         if not attempt.sent:
             del _attempts[attempt.id]
             return
@@ -160,19 +156,18 @@ def _abandon(attempt: _Attempt) -> None:
         _abandoned[attempt.slot] = attempt
         if attempt.result is None:
             return
-        del _attempts[attempt.id]
     _leave(attempt)
 
 
 def _leave(attempt: _Attempt) -> None:
     request = ffi_pb2.FfiRequest()
     request.disconnect.room_handle = attempt.result.room.handle.id
-    request.disconnect.request_async_id = event_router.next_request_id()
-    _leaving[request.disconnect.request_async_id] = attempt
+    request.disconnect.request_async_id = attempt.id
     FfiClient.instance.request(request)
 
 
 def _settle(attempt: _Attempt) -> None:
+    _attempts.pop(attempt.id, None)
     if _abandoned.get(attempt.slot) is attempt:
         del _abandoned[attempt.slot]
     attempt.settled.set_result(None)
@@ -190,15 +185,10 @@ def _drop_handles(result: Any) -> None:
 def _settle_all() -> None:
     """Abandon all attempts at interpreter exit, and wait for them."""
     with _lock:
-        pending = {*_attempts.values(), *_abandoned.values(), *_leaving.values()}
+        pending = list(_attempts.values())
     for attempt in pending:
         _abandon(attempt)
     wait([attempt.settled for attempt in pending if attempt.sent], EXIT_TIMEOUT)
-
-
-event_router.request_hooks.append(_tag_request)
-event_router.event_filters.append(_handle_event)
-event_router.exit_hooks.append(_settle_all)
 
 
 async def _connect_and_wait(room: rtc.Room, url: str, token: str, options: rtc.RoomOptions) -> None:

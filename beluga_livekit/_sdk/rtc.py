@@ -10,15 +10,8 @@ import anyio
 import numpy as np
 from livekit import rtc
 
-from .._errors import (
-    AuthenticationError,
-    ConfigError,
-    ConnectError,
-    DisconnectReason,
-    LiveKitError,
-    display_url,
-    scrub,
-)
+from .. import _errors
+from .._errors import ConfigError, ConnectError, DisconnectReason, scrub
 from .._options import SessionOptions
 from .._room.participants import Participant, ParticipantKind, TrackSource
 from .._token import Grants
@@ -35,7 +28,6 @@ DTMF_TIMEOUT = 5.0
 # Timeout for unpublishing, and for closing the stream of a track (s). Each takes some milliseconds,
 # but the SDK does not bound them, and at times never answers an unpublish.
 CLOSE_TIMEOUT = 2.0
-
 # Limit of the SDK's own connect timeout (s), which it counts in milliseconds, without infinity.
 MAX_CONNECT_TIMEOUT = 3600.0
 
@@ -43,6 +35,7 @@ MAX_CONNECT_TIMEOUT = 3600.0
 TF_STEREO = 0
 TF_PRECONNECT_BUFFER = 6
 
+ConnectionState = rtc.ConnectionState
 Room = rtc.Room
 LocalTrack = rtc.LocalAudioTrack
 Track = rtc.LocalAudioTrack | rtc.RemoteAudioTrack
@@ -50,46 +43,30 @@ Publication = rtc.LocalTrackPublication
 RemotePublication = rtc.RemoteTrackPublication
 
 
-class _LogFilter(logging.Filter):
-    """Removes tokens from the SDK's log lines, and drops a harmless warning.
+def _filter_log(record: logging.LogRecord) -> bool:
+    """Remove tokens from the SDK's log lines, and drop a harmless warning.
 
     The SDK logs the whole token where the server refuses it. The warning is about a track's handle
     that the native side drops before Python's garbage collector does.
     """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if "Attempted to drop unknown FFI handle" in message:
-            return False
-        if (scrubbed := scrub(message)) != message:
-            record.msg, record.args = scrubbed, ()
-        return True
-
-
-_log_filter = _LogFilter()
+    message = record.getMessage()
+    if "Attempted to drop unknown FFI handle" in message:
+        return False
+    if (scrubbed := scrub(message)) != message:
+        record.msg, record.args = scrubbed, ()
+    return True
 
 
 def new_room() -> rtc.Room:
     """Make a room. Like all SDK objects it needs the running event loop."""
     event_router.install()
-    logging.getLogger("livekit").addFilter(_log_filter)  # adding it again has no effect
+    logging.getLogger("livekit").addFilter(_filter_log)  # adding it again has no effect
     return rtc.Room()
 
 
 def check_room(room: object) -> None:
-    """Raise `ConfigError` if `room` is no `rtc.Room`."""
     if not isinstance(room, rtc.Room):
         raise ConfigError(f"livekit: room must be an rtc.Room, got {type(room).__name__}")
-
-
-def is_disconnected(state: Any) -> bool:
-    """Return whether this state of a connection is the last one."""
-    return bool(state == rtc.ConnectionState.CONN_DISCONNECTED)
-
-
-def is_reconnecting(state: Any) -> bool:
-    """Return whether the SDK reconnects in this state of a connection."""
-    return bool(state == rtc.ConnectionState.CONN_RECONNECTING)
 
 
 def check_options(options: SessionOptions) -> None:
@@ -111,9 +88,6 @@ async def join(
     """Connect `room`, without a timeout of its own.
 
     Automatic subscription is off: it would include video.
-
-    Raises:
-        ConnectError: The connection failed.
     """
     room_options = rtc.RoomOptions(
         auto_subscribe=False,
@@ -125,7 +99,9 @@ async def join(
     try:
         await connect(room, url, token, room_options, slot)
     except rtc.ConnectError as error:  # `from None`: its text may hold the token
-        raise _connect_error(error.message.replace(token, "<token>"), display_url(url)) from None
+        raise _connect_error(
+            error.message.replace(token, "<token>"), _errors.display_url(url)
+        ) from None
 
 
 def _connect_error(text: str, shown: str) -> ConnectError:
@@ -133,7 +109,7 @@ def _connect_error(text: str, shown: str) -> ConnectError:
     code = int(status[1]) if status else None
     cause = " ".join(scrub(text.removeprefix("engine: signal failure: ")).split())
     if code in (401, 403):
-        return AuthenticationError(
+        return _errors.AuthenticationError(
             f"livekit: joining {shown} failed: the server refused the token: {cause}; "
             "check its API key and secret"
         )
@@ -143,7 +119,6 @@ def _connect_error(text: str, shown: str) -> ConnectError:
 
 
 async def leave(room: rtc.Room) -> None:
-    """Leave a room within `LEAVE_TIMEOUT`."""
     with anyio.move_on_after(LEAVE_TIMEOUT, shield=True):
         try:
             await room.disconnect()
@@ -163,19 +138,14 @@ def local_track(source: rtc.AudioSource) -> rtc.LocalAudioTrack:
 def may_publish(room: rtc.Room) -> bool:
     """Return whether the session may publish a microphone in a joined room."""
     granted = room.local_participant.permissions
-    microphone = rtc.TrackSource.SOURCE_MICROPHONE
-    sources = granted.can_publish_sources
-    return granted.can_publish and (not sources or microphone in sources)
+    sources = granted.can_publish_sources or [rtc.TrackSource.SOURCE_MICROPHONE]
+    return granted.can_publish and rtc.TrackSource.SOURCE_MICROPHONE in sources
 
 
 async def publish(
     room: rtc.Room, track: rtc.LocalAudioTrack, options: SessionOptions
 ) -> rtc.LocalTrackPublication:
-    """Publish a track. When cancelled, unpublish it in bounded time.
-
-    Raises:
-        ConnectError: The server refused the track.
-    """
+    """Publish a track. When cancelled, unpublish it in bounded time."""
     publish_options = options.publish_options
     if publish_options is None:
         publish_options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
@@ -187,28 +157,18 @@ async def publish(
     except rtc.participant.PublishTrackError as error:
         raise ConnectError(f"livekit: publishing failed: {scrub(error.message)}") from None
     except asyncio.CancelledError:
+        # The SDK cannot cancel a publish, and without its answer the track would never be freed.
         with anyio.CancelScope(shield=True):
-            await _cancel_publish(room, publishing)
+            if room.isconnected():  # otherwise it never answers
+                await asyncio.wait({publishing}, timeout=CLOSE_TIMEOUT)
+            publishing.cancel()
+            await asyncio.wait({publishing})
+            if not publishing.cancelled() and publishing.exception() is None:
+                await unpublish(room, publishing.result())
         raise
 
 
-async def _cancel_publish(
-    room: rtc.Room, publishing: asyncio.Task[rtc.LocalTrackPublication]
-) -> None:
-    """Wait for the SDK, which cannot cancel a publish, and unpublish.
-
-    Without its answer the track would never be freed.
-    """
-    if room.isconnected():  # otherwise it never answers
-        await asyncio.wait({publishing}, timeout=CLOSE_TIMEOUT)
-    publishing.cancel()
-    await asyncio.wait({publishing})
-    if not publishing.cancelled() and publishing.exception() is None:
-        await unpublish(room, publishing.result())
-
-
 async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> None:
-    """Unpublish a track within `CLOSE_TIMEOUT`."""
     with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
         try:
             await room.local_participant.unpublish_track(publication.sid)
@@ -216,17 +176,8 @@ async def unpublish(room: rtc.Room, publication: rtc.LocalTrackPublication) -> N
             _log.debug("livekit: unpublishing failed: %s", scrub(str(error)))
 
 
-def mute(track: LocalTrack, muted: bool) -> None:
-    """Mute or unmute a published track."""
-    (track.mute if muted else track.unmute)()
-
-
 async def send_dtmf(room: rtc.Room, code: int, digit: str) -> None:
-    """Send a telephone key to the room.
-
-    Raises:
-        LiveKitError: The SDK did not send it, or not within `DTMF_TIMEOUT`.
-    """
+    """Send a telephone key to the room within `DTMF_TIMEOUT`, or raise `LiveKitError`."""
     cause = f"no answer within {DTMF_TIMEOUT:g} s"
     with anyio.move_on_after(DTMF_TIMEOUT):
         try:
@@ -235,7 +186,7 @@ async def send_dtmf(room: rtc.Room, code: int, digit: str) -> None:
             cause = scrub(error.message)
         else:
             return
-    raise LiveKitError(f"livekit: sending the key {digit!r} failed: {cause}")
+    raise _errors.LiveKitError(f"livekit: sending the key {digit!r} failed: {cause}")
 
 
 _KINDS = {
@@ -268,14 +219,6 @@ def source_of(publication: rtc.RemoteTrackPublication) -> TrackSource | None:
     return TrackSource.MICROPHONE
 
 
-def has_preconnect_audio(publication: rtc.RemoteTrackPublication) -> bool:
-    return TF_PRECONNECT_BUFFER in publication.audio_features
-
-
-def num_channels_of(publication: rtc.RemoteTrackPublication) -> int:
-    return 2 if TF_STEREO in publication.audio_features else 1
-
-
 async def read_track(
     track: Track, num_channels: int, frame_ms: int = WIRE_FRAME_MS
 ) -> AsyncGenerator[Samples]:
@@ -284,10 +227,7 @@ async def read_track(
     Close this generator when the track is unsubscribed or gone: the SDK never ends its stream.
     """
     stream = rtc.AudioStream(
-        track,
-        sample_rate=WIRE_RATE,
-        num_channels=num_channels,
-        frame_size_ms=frame_ms,
+        track, sample_rate=WIRE_RATE, num_channels=num_channels, frame_size_ms=frame_ms
     )
     try:
         async for event in stream:
@@ -301,9 +241,9 @@ async def read_track(
 
 
 _REASONS: dict[Any, DisconnectReason] = {
-    value: DisconnectReason(name.lower().replace("unknown_reason", "unknown"))
+    value: DisconnectReason[name]
     for name, value in rtc.DisconnectReason.items()
-    if name == "UNKNOWN_REASON" or name in DisconnectReason.__members__
+    if name in DisconnectReason.__members__
 }
 
 

@@ -14,33 +14,23 @@ SILENCE_TIMEOUT = 2 * CAPTURE_TIMEOUT
 
 
 class Epoch:
-    """The time between two interrupts.
-
-    Attributes:
-        scope: Scope of the pump's work; an interrupt cancels it.
-        idle: Set when the pump has left `scope` and holds no audio.
-        ended: Set when the next epoch has begun.
-        cut_at: Position at which the interrupt cut off the audio.
-    """
+    """The time between two interrupts."""
 
     def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.idle = anyio.Event()
-        self.ended = anyio.Event()
-        self.cut_at = 0
+        self.scope: anyio.CancelScope = anyio.CancelScope()  # of the pump's work
+        self.idle: anyio.Event = (
+            anyio.Event()
+        )  # set when the pump has left `scope`, holding no audio
+        self.ended: anyio.Event = anyio.Event()  # set when the next epoch has begun
+        self.cut_at = 0  # position at which the interrupt cut off the audio
 
 
 class Epochs:
-    """The current epoch, and its end.
-
-    Args:
-        source: The source to silence.
-        pump_finished: Set when there is no pump that could become idle.
-    """
+    """The current epoch, and its end."""
 
     def __init__(self, source: PacedAudioSource, pump_finished: anyio.Event) -> None:
         self._source = source
-        self._pump_finished = pump_finished
+        self._pump_finished = pump_finished  # set when there is no pump that could become idle
         self._turn = anyio.Semaphore(1, fast_acquire=True)  # a lock that another task releases
         self.current = Epoch()
 

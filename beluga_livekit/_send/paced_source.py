@@ -3,9 +3,9 @@
 import math
 import time
 from collections import deque
+from typing import NamedTuple
 
 import anyio
-import attrs
 import numpy as np
 
 from .._options import SessionOptions
@@ -18,33 +18,24 @@ from ..audio.format import BLOCK, WIRE_RATE, Samples
 # queue, or silence if there is less. The ticks do not drift (0.4 ms in 7 minutes), and the SDK does
 # not report them.
 BLOCK_SECONDS = 0.01
-
 # Part of a tick's interval (s since the tick) for operations that must fall between two certain
 # ticks: a tick is up to 1 ms late, and a capture takes up to 2 ms to arrive.
 EARLIEST, LATEST = 0.0025, 0.007
-
 # Accept the clock's phase once two probes agree within this tolerance (s). Scheduling can delay a
 # probe, never advance it. Measured on an idle machine: 0.33 ms at most, in 400 probes.
 PHASE_TOLERANCE = 0.0005
 MAX_PROBES = 20
-
 # Capacity of the SDK's queue beyond `send_buffer` (blocks). The SDK answers a capture at once while
 # its queue has room. `play` is paced by the clock, so ours never fills: while a capture waits for a
 # tick, the SDK refuses all others.
 SPARE_BLOCKS = 10
 
 
-@attrs.frozen
-class Cut:
-    """Result of a cut.
+class Cut(NamedTuple):
+    """Result of a cut."""
 
-    Attributes:
-        position: Position of the audio being played at that moment.
-        moved: Samples by which the audio behind the cut has moved; negative: it plays earlier.
-    """
-
-    position: int
-    moved: int
+    position: int  # of the audio being played at that moment
+    moved: int  # samples by which the audio behind the cut has moved; negative: it plays earlier
 
 
 class PacedAudioSource:
@@ -52,12 +43,6 @@ class PacedAudioSource:
 
     Positions are samples per channel since the beginning. The silence that the SDK plays when the
     queue is empty does not count, so a position belongs to a moment of the audio.
-
-    Args:
-        options: `send_buffer` is the length of the queue beyond which `play` waits.
-
-    Attributes:
-        end: Position behind the last sample.
     """
 
     def __init__(self, options: SessionOptions) -> None:
@@ -69,7 +54,7 @@ class PacedAudioSource:
         self._last_tick = 0  # number of the tick that takes the last block of the queue
         self._recent: deque[Samples] = deque()  # the end of the audio: the queue, and a block more
         self._faded_at = 0  # position at which a fade-out ended the audio
-        self.end = 0
+        self.end = 0  # position behind the last sample
 
     async def open(self) -> AudioSource:
         """Return the SDK's audio source. The first call makes it, as it starts a thread."""
@@ -117,11 +102,8 @@ class PacedAudioSource:
     async def play(self, samples: Samples, *, at_once: bool = False) -> None:
         """Queue whole blocks, once no more than `send_buffer` is queued.
 
-        Args:
-            samples: int16, shape (n,) or (n, 2).
-            at_once: Do not wait until it is certain which tick plays the samples. Every second
-                such wait takes up to 5 ms, and so costs another tick. Without it, the position of
-                a later `cut` may be wrong by a block.
+        `at_once`: do not wait until it is certain which tick plays them. Every second such wait
+        takes up to 5 ms, and so costs a tick. Without it, a later `cut` may be wrong by a block.
         """
         source = await self.open()
         await anyio.sleep(max(0.0, self.seconds_queued - self._max_blocks * BLOCK_SECONDS))
@@ -134,9 +116,7 @@ class PacedAudioSource:
     async def cut(self, start: int = 0, end: int | None = None) -> Cut:
         """Take the audio between two positions out of the queue, and fade out what is cut off.
 
-        Args:
-            start: Position of the first sample to take out; what has been played stays.
-            end: Position behind the last one. None: all of the audio from `start`.
+        What has been played stays. `end` None: all of the audio from `start`.
         """
         async with self._lock:
             if (source := self._source) is None:
@@ -145,13 +125,21 @@ class PacedAudioSource:
             await self._between_ticks(only_if_empty=False)
             position = self.position
             first, last = max(start, position), self.end if end is None else min(end, self.end)
-            is_inside = first < last
             # The next tick would follow the last sample with silence: a click. Fade out once.
-            is_at_end = first == last and end is None and self._has_just_ended()
-            if not (is_inside or is_at_end):
+            has_just_ended = self._last_tick == self._tick() and self.end != self._faded_at
+            if not (first < last or (first == last and end is None and has_just_ended)):
                 return Cut(position, 0)
             fade = BLOCK if start <= position else 0  # what has not begun needs no fade-out
-            moved = await self._replace_queue(source, position, first, last, fade)
+            recent = np.concatenate([self._silence(BLOCK), *self._recent])
+            offset = self.end - len(recent)
+            played = position - offset
+            queued = fade_out(recent, first - offset, last - offset, fade)[played:]
+            source.clear()
+            moved = position + len(queued) - self.end
+            self._recent = deque([recent[:played]])
+            self._last_tick, self.end = self._tick(), position
+            if len(queued):
+                await self._queue(source, queued)
             if end is None:
                 self._faded_at = self.end
             return Cut(position, moved)
@@ -161,30 +149,6 @@ class PacedAudioSource:
             source, self._source = self._source, None
             if source is not None:
                 await source.aclose()
-
-    def _has_just_ended(self) -> bool:
-        """Return whether the last tick took the last block, and that was no fade-out."""
-        return self._last_tick == self._tick() and self.end != self._faded_at
-
-    async def _replace_queue(
-        self, source: AudioSource, position: int, first: int, last: int, fade: int
-    ) -> int:
-        """Queue the audio again, without what lies between two positions.
-
-        Returns:
-            The number of samples by which the end has moved.
-        """
-        recent = np.concatenate([self._silence(BLOCK), *self._recent])
-        offset = self.end - len(recent)
-        played = position - offset
-        queued = fade_out(recent, first - offset, last - offset, fade)[played:]
-        source.clear()
-        moved = position + len(queued) - self.end
-        self._recent = deque([recent[:played]])
-        self._last_tick, self.end = self._tick(), position
-        if len(queued):
-            await self._queue(source, queued)
-        return moved
 
     async def _queue(self, source: AudioSource, samples: Samples) -> None:
         await source.capture(samples)
@@ -197,9 +161,8 @@ class PacedAudioSource:
     async def _between_ticks(self, *, only_if_empty: bool) -> None:
         """Wait until it is certain which tick is the next.
 
-        Args:
-            only_if_empty: Wait only if a tick found, or may find, an empty queue. Samples behind
-                others are played after them, whichever tick is the next.
+        `only_if_empty`: only if a tick found, or may find, an empty queue. Samples behind others
+        are played after them, whichever tick is the next.
         """
         while True:
             tick, since = divmod(time.perf_counter() - self._first_tick, BLOCK_SECONDS)

@@ -9,7 +9,7 @@ import anyio
 import numpy as np
 
 from .._errors import ConfigError
-from ..audio.format import check_channels, check_rate
+from ..audio.format import check_channels
 from ..audio.frame import AudioFrame
 from ..audio.framing import PcmDecoder
 
@@ -27,28 +27,19 @@ CLOSE_TIMEOUT = 2.0
 async def frames_of(
     source: PlaySource, sample_rate: int | None, num_channels: int
 ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
-    """Yield the frames of a play source; close the source on exit, whatever happens.
-
-    Raises:
-        ConfigError: A format out of range, or bytes without `sample_rate`.
-        ValueError: The bytes end within a sample.
-        TypeError: The source gives neither frames nor bytes.
-    """
+    """Yield the frames of a play source; close the source on exit, whatever happens."""
     is_whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)
     pieces: Any = (source,) if is_whole else source
     try:
-        if sample_rate is not None:
-            check_rate(sample_rate)
+        decoder = None if sample_rate is None else PcmDecoder(sample_rate, num_channels)
         check_channels(num_channels)
-        if isinstance(pieces, np.ndarray | str):
-            raise TypeError(_type_error("got", source))
         if isinstance(pieces, AsyncIterable):
             pieces = aiter(pieces)
-        elif isinstance(pieces, Iterable):
-            pieces = _AsyncPieces(pieces)
+        elif isinstance(pieces, Iterable) and not isinstance(pieces, np.ndarray | str):
+            pieces = _as_async(pieces)
         else:
             raise TypeError(_type_error("got", source))
-        async with aclosing(_decode(pieces, sample_rate, num_channels)) as frames:
+        async with aclosing(_decode(pieces, decoder)) as frames:
             yield frames
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
@@ -59,38 +50,28 @@ async def frames_of(
 
 
 async def _decode(
-    pieces: AsyncIterator[Any], sample_rate: int | None, num_channels: int
+    pieces: AsyncIterator[Any], decoder: PcmDecoder | None
 ) -> AsyncGenerator[AudioFrame]:
-    decoder: PcmDecoder | None = None
     async for piece in pieces:
         if isinstance(piece, AudioFrame):
             yield piece
-        elif isinstance(piece, bytes | bytearray | memoryview):
-            if decoder is None:
-                if sample_rate is None:
-                    raise ConfigError("play failed: bytes have no sample rate; pass sample_rate=")
-                decoder = PcmDecoder(sample_rate, num_channels)
-            if (frame := decoder.push(bytes(piece))) is not None:
-                yield frame
-        else:
+        elif not isinstance(piece, bytes | bytearray | memoryview):
             raise TypeError(_type_error("its source gave", piece))
+        elif decoder is None:
+            raise ConfigError("play failed: bytes have no sample rate; pass sample_rate=")
+        elif (frame := decoder.push(bytes(piece))) is not None:
+            yield frame
     if decoder is not None:
         decoder.finish()
 
 
-class _AsyncPieces(AsyncIterator[Any]):
-    """A synchronous iterator as an asynchronous one."""
-
-    def __init__(self, pieces: Iterable[Any]) -> None:
-        self._pieces = iter(pieces)
-
-    async def __anext__(self) -> Any:
-        for piece in self._pieces:
-            return piece
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        await _close(self._pieces)
+async def _as_async(pieces: Iterable[Any]) -> AsyncGenerator[Any]:
+    iterator = iter(pieces)
+    try:
+        for piece in iterator:
+            yield piece
+    finally:
+        await _close(iterator)
 
 
 async def _close(source: Any) -> None:

@@ -1,16 +1,25 @@
-"""Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`)."""
+"""Items of the send queue: `QueuedFrame` (tx) and `Playback` (one `play()`), and its state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import NamedTuple
 
 import anyio
-import attrs
 
 from .._playout import Playout
 from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
+
+
+@contextmanager
+def raising(closed_error: Callable[[], Exception]) -> Generator[None]:
+    """Raise `closed_error`, which says why the session ended, where the queue is closed."""
+    try:
+        yield
+    except anyio.BrokenResourceError:
+        raise closed_error() from None
 
 
 class QueuedFrame(NamedTuple):
@@ -29,59 +38,30 @@ class PlaybackState(Enum):
     DONE = auto()  # it has an outcome
 
 
-@attrs.frozen
-class Outcome:
-    """How a playback ended.
-
-    Attributes:
-        played: Seconds of its source that were played; None if the session closed before its end.
-        interrupted: Whether an interrupt ended it.
-    """
-
-    played: float | None
-    interrupted: bool = False
-
-
 class Playback:
-    """One `play()`: its frames, its state, and its position in the audio.
-
-    Args:
-        closed_error: Makes the exception for a playback that the end of the session cuts off.
-
-    Attributes:
-        frames: Receiving end of its frames, for the pump.
-        caller: Scope of the task that plays; cancelled when the playback ends early.
-        pumping: Scope of the pump's work on it.
-        released: Set when the pump has done with it.
-        start: Position of its first sample, once PLAYING.
-        end: Position behind its last sample, once the pump has taken all frames.
-        given: Seconds that its source has given.
-        is_exhausted: Whether that is all.
-    """
+    """One `play()`: its frames, its state, and its position in the audio."""
 
     def __init__(self, closed_error: Callable[[], Exception]) -> None:
-        self._closed_error = closed_error
+        self._closed_error = closed_error  # for a playback that the end of the session cuts off
         self._send, self.frames = anyio.create_memory_object_stream[AudioFrame](0)
-        self.caller = anyio.CancelScope()
-        self.pumping = anyio.CancelScope()
-        self.released = anyio.Event()
+        self.caller = anyio.CancelScope()  # of `play`; cancelled when the playback ends early
+        self.pumping = anyio.CancelScope()  # of the pump's work on it
+        self.released = anyio.Event()  # set when the pump has done with it
         self.state = PlaybackState.QUEUED
-        self.start: int | None = None
-        self.end: int | None = None
-        self.given = 0.0
-        self.is_exhausted = False
-        self._outcome: Outcome | None = None
+        self.start: int | None = None  # position of its first sample, once PLAYING
+        self.end: int | None = None  # behind its last one, once the pump has taken all frames
+        self.given = 0.0  # seconds that its source has given
+        self.is_exhausted = False  # whether that is all
+        self._played: float | None = None  # seconds, if DONE before the session closed
+        self._is_interrupted = False
 
     async def send(self, frame: AudioFrame) -> None:
         """Give a frame to the pump; return when the pump takes it."""
         self.given += frame.duration
-        try:
+        with raising(self._closed_error):
             await self._send.send(frame)
-        except anyio.BrokenResourceError:
-            raise self._closed_error() from None
 
     def finish(self) -> None:
-        """Mark the source as exhausted."""
         self.is_exhausted = True
         self._send.close()
 
@@ -96,10 +76,11 @@ class Playback:
             self.state = PlaybackState.DRAINING
         self.released.set()
 
-    def complete(self, outcome: Outcome) -> None:
-        """Enter DONE; the first outcome stays."""
-        if self._outcome is None:
-            self.state, self._outcome = PlaybackState.DONE, outcome
+    def complete(self, played: float | None, *, interrupted: bool = False) -> None:
+        """Enter DONE with the seconds played, None if the session closed; the first call counts."""
+        if self.state is not PlaybackState.DONE:
+            self.state = PlaybackState.DONE
+            self._played, self._is_interrupted = played, interrupted
 
     def interrupt(self, position: int) -> None:
         """End the playback: the audio was cut off at this position."""
@@ -107,7 +88,7 @@ class Playback:
         if self.start is not None:
             end = position if self.end is None else min(self.end, position)
             played = min(max(0.0, (end - self.start) / WIRE_RATE), self.given)
-        self.complete(Outcome(played, interrupted=True))
+        self.complete(played, interrupted=True)
         self.released.set()
         self.caller.cancel()
 
@@ -115,30 +96,28 @@ class Playback:
         """Close the frame stream. End the playback unless its source is exhausted."""
         self.frames.close()
         if not self.is_exhausted:
-            self.complete(Outcome(None))
+            self.complete(None)
             self.caller.cancel()
 
     def close(self) -> None:
-        """Release the frame stream."""
         self._send.close()
         self.frames.close()
 
     def result(self) -> Playout:
         """Return the playout of a playback that is DONE, or raise `closed_error`."""
-        if self._outcome is None or (played := self._outcome.played) is None:
+        if self._played is None:
             raise self._closed_error()
-        return Playout(played, self.given - played, interrupted=self._outcome.interrupted)
+        dropped = self.given - self._played
+        return Playout(self._played, dropped, interrupted=self._is_interrupted)
 
     def shift(self, after: int, samples: int) -> None:
         """Move its positions at or behind `after`: the audio there has moved."""
-        if self.start is not None and self.start >= after:
-            self.start += samples
-        if self.end is not None and self.end >= after:
-            self.end += samples
+        self._map_positions(lambda position: position + samples if position >= after else position)
 
     def clip(self, position: int) -> None:
         """Limit its positions: the audio behind this position was discarded."""
-        if self.start is not None:
-            self.start = min(self.start, position)
-        if self.end is not None:
-            self.end = min(self.end, position)
+        self._map_positions(lambda own: min(own, position))
+
+    def _map_positions(self, function: Callable[[int], int]) -> None:
+        self.start = None if self.start is None else function(self.start)
+        self.end = None if self.end is None else function(self.end)

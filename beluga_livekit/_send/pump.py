@@ -17,14 +17,13 @@ from .._logging import SessionLog
 from .._options import SessionOptions
 from .._playout import Playout
 from .._sdk import rtc
-from .._sdk.audio_source import AudioSource
 from .._tasks import complete
 from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
 from .gate import PlaybackGate
 from .interrupt import SILENCE_TIMEOUT, Epoch, Epochs
 from .paced_source import PacedAudioSource
-from .playback import Outcome, Playback, PlaybackState
+from .playback import Playback, PlaybackState
 from .send_stream import SendQueue, SendStream
 from .wire_writer import WireWriter
 
@@ -59,53 +58,29 @@ class SendPump:
     `tx` holds no frames: a send returns when the pump takes the frame, and the pump waits for the
     paced source. So a producer is at most one frame and `send_buffer` ahead. A playback waits in
     the same queue, and then has the pump to itself.
-
-    Args:
-        options: The session's options.
-        closed_error: Makes the exception for a send to an ended session.
-        log: The session's log.
-
-    Attributes:
-        gate: Blocks playback while there is no connection or no subscriber.
-        finished: Set when nothing will be played any more.
     """
 
     def __init__(
         self, options: SessionOptions, closed_error: Callable[[], Exception], log: SessionLog
     ) -> None:
-        self._closed_error = closed_error
-        self.gate = PlaybackGate(options.subscription_timeout, log)
-        self.finished = anyio.Event()
-        self._source = PacedAudioSource(options)
-        self._epochs = Epochs(self._source, self.finished)
+        self._closed_error = closed_error  # makes the exception for a send to an ended session
+        self.gate: PlaybackGate = PlaybackGate(options.subscription_timeout, log)
+        self.finished: anyio.Event = anyio.Event()  # set when nothing will be played any more
+        self.source: PacedAudioSource = PacedAudioSource(options)
+        self._epochs = Epochs(self.source, self.finished)
         self._queue = SendQueue(closed_error, lambda: self._epochs.current)
-        channels = rtc.wire_channels(options.num_channels)
-        self._writer = WireWriter(channels, self.gate, self._source)
+        self.tx: SendStream = self._queue.tx
+        self._writer = WireWriter(rtc.wire_channels(options.num_channels), self.gate, self.source)
         self._playbacks: list[Playback] = []
-        self._current: Playback | None = None  # the pump takes its frames
         self._cancelled = anyio.CancelScope()
         self._is_drained = False
 
-    @property
-    def tx(self) -> SendStream:
-        return self._queue.tx
-
-    @property
-    def seconds_idle(self) -> float:
-        """Time since the last sample was played (s)."""
-        return self._source.seconds_idle
-
     def statistics(self) -> SendStatistics:
-        """Return the counters at this moment."""
         return SendStatistics(
             seconds=self._writer.samples_written / WIRE_RATE,
             seconds_trimmed=self._writer.trimmer.samples_trimmed / WIRE_RATE,
-            seconds_queued=self._source.seconds_queued,
+            seconds_queued=self.source.seconds_queued,
         )
-
-    async def open(self) -> AudioSource:
-        """Return the SDK's audio source, to be published."""
-        return await self._source.open()
 
     # The pump's task.
 
@@ -126,7 +101,7 @@ class SendPump:
         with epoch.scope:
             await self._pump_queue()
             await self._writer.pad()
-            await anyio.sleep(self._source.seconds_queued)
+            await anyio.sleep(self.source.seconds_queued)
             self._is_drained = True
         if epoch.scope.cancel_called:
             self._discard()
@@ -139,8 +114,7 @@ class SendPump:
             if isinstance(item, Playback):
                 await self._pump_playback(item)
             elif item.epoch is self._epochs.current:
-                queued = self._source.seconds_queued
-                self._writer.trimmer.observe(item.frame, queued, waited=waited)
+                self._writer.trimmer.observe(item.frame, self.source.seconds_queued, waited=waited)
                 await self._writer.write(item.frame)
 
     async def _pump_playback(self, playback: Playback) -> None:
@@ -148,22 +122,20 @@ class SendPump:
             return
         playback.begin(self._writer.end)
         self._writer.trimmer.cancel()
-        self._current = playback
-        try:
-            with playback.pumping:
-                while (received := await self._receive(playback.frames)) is not None:
-                    self._writer.trimmer.reset()
-                    await self._writer.write(received[0])
-        finally:
-            self._current = None
+        with playback.pumping:
+            while (received := await self._receive(playback.frames, playback)) is not None:
+                self._writer.trimmer.reset()
+                await self._writer.write(received[0])
         if playback.pumping.cancel_called and playback.given:
             self._discard()
         playback.drain(self._writer.end)
 
-    async def _receive(self, items: MemoryObjectReceiveStream[T]) -> tuple[T, bool] | None:
-        """Return the next item, and whether it was waited for; None after the last.
+    async def _receive(
+        self, items: MemoryObjectReceiveStream[T], playback: Playback | None = None
+    ) -> tuple[T, bool] | None:
+        """Return the next item, and whether the pump waited for it; None after the last.
 
-        Pads audio that has ended meanwhile.
+        Audio that has ended meanwhile is padded. The padding is no part of the playback.
         """
         try:
             while True:
@@ -171,34 +143,29 @@ class SendPump:
                     return items.receive_nowait(), False
                 if not self._writer.holds_audio:
                     return await items.receive(), True
-                with anyio.move_on_after(max(self._source.seconds_queued - PAD_AT, PATIENCE)):
+                with anyio.move_on_after(max(self.source.seconds_queued - PAD_AT, PATIENCE)):
                     return await items.receive(), True
                 silence = await self._writer.pad()
-                if self._current is not None and self._current.start is not None:
-                    self._current.start += silence  # no part of the playback
+                if playback is not None and playback.start is not None:
+                    playback.start += silence
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return None
 
     def _discard(self) -> None:
-        """Drop what the pump holds."""
         self._writer.discard()
         for playback in self._playbacks:
-            playback.clip(self._source.end)
+            playback.clip(self.source.end)
 
     # The callers' tasks.
 
-    async def play(self, frames: AsyncIterator[AudioFrame]) -> Playout:
-        """Play frames in one piece; wait until they were played.
-
-        Raises:
-            anyio.ClosedResourceError: The session, or tx, is closed.
-            DisconnectedError: The session ended before all frames were played.
-        """
+    async def play(self, frames: AsyncIterator[AudioFrame] | None) -> Playout:
+        """Play frames in one piece; return when they, and earlier audio, have been played."""
         with self._new_playback() as playback:
             try:
                 await self._queue.enqueue(playback)
-                async for frame in frames:
-                    await playback.send(frame)
+                if frames is not None:
+                    async for frame in frames:
+                        await playback.send(frame)
                 playback.finish()
                 await self._wait_until_played(playback)
             except anyio.get_cancelled_exc_class():
@@ -208,21 +175,13 @@ class SendPump:
         return playback.result()
 
     async def wait_for_playout(self) -> None:
-        """Wait until all that was sent or played before has been played or interrupted.
-
-        Raises:
-            DisconnectedError: The session ended before.
-        """
-        if self._queue.is_ended:
-            await self.finished.wait()
-            if not self._is_drained:
-                raise self._closed_error()
+        """Wait until earlier sends and plays have been played or interrupted."""
+        if not self._queue.is_ended:
+            await self.play(None)
             return
-        with self._new_playback() as playback:  # without frames: a mark in the queue
-            await self._queue.enqueue(playback)
-            playback.finish()
-            await self._wait_until_played(playback)
-        playback.result()
+        await self.finished.wait()
+        if not self._is_drained:
+            raise self._closed_error()
 
     async def interrupt(self) -> None:
         """Silence the audio; drop every frame whose send began before this returns, and every play.
@@ -240,19 +199,17 @@ class SendPump:
             self._queue.discard()
 
     def finish(self) -> None:
-        """Accept no more input; `run` returns when the accepted audio was played."""
         self._queue.close()
         for playback in self._playbacks:
             playback.close_input()
 
     def cancel(self) -> None:
-        """Accept no more input, and discard what was accepted."""
         self.finish()
         self._cancelled.cancel()
 
     async def aclose(self) -> None:
         self.finish()
-        await self._source.aclose()
+        await self.source.aclose()
 
     @contextmanager
     def _new_playback(self) -> Generator[Playback]:
@@ -268,13 +225,13 @@ class SendPump:
 
     async def _wait_until_played(self, playback: Playback) -> None:
         await playback.released.wait()
-        while playback.end is None or self._source.position < playback.end:
+        while playback.end is None or self.source.position < playback.end:
             if self.finished.is_set():
-                playback.complete(Outcome(None))
+                playback.complete(None)
                 return
-            with anyio.move_on_after(self._source.seconds_until(playback.end or 0)):
+            with anyio.move_on_after(self.source.seconds_until(playback.end or 0)):
                 await self.finished.wait()
-        playback.complete(Outcome(playback.given))
+        playback.complete(playback.given)
 
     async def _cancel_playback(self, playback: Playback) -> None:
         """Fade out a playback, and nothing else."""
@@ -288,6 +245,6 @@ class SendPump:
             if playback.end == self._writer.end:  # its last samples are held, and none behind them
                 self._discard()
             end = playback.end
-            cut = await self._source.cut(playback.start, end)
+            cut = await self.source.cut(playback.start, end)
             for other in self._playbacks:
                 other.shift(end, cut.moved)

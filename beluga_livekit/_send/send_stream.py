@@ -9,45 +9,34 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
-from .playback import Playback, QueuedFrame
+from .playback import Playback, QueuedFrame, raising
 
 
 class SendStream(MemoryObjectSendStream[AudioFrame]):
     """tx: a memory object stream that checks its frames and raises why the session ended.
 
-    Args:
-        state: State of the queue's memory object stream.
-        closed_error: Makes the exception for a send to an ended session.
-        epoch: Returns the current epoch. A frame belongs to the epoch in which its send began,
-            also if it reaches the queue later.
+    A frame belongs to the epoch in which its send began, also if it reaches the queue later.
     """
 
-    def __init__(
-        self, state: Any, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]
-    ) -> None:
-        super().__init__(state)
-        self._closed_error = closed_error
-        self._epoch = epoch
+    def __init__(self, queue: "SendQueue") -> None:
+        super().__init__(queue.state)
+        self._queue = queue
 
     def send_nowait(self, item: AudioFrame | QueuedFrame) -> None:
         # anyio's `send` calls this with the item that it was given.
         queued: Any = item if isinstance(item, QueuedFrame) else self._queued(item)
-        try:
+        with raising(self._queue.closed_error):
             super().send_nowait(queued)
-        except anyio.BrokenResourceError:
-            raise self._closed_error() from None
 
     async def send(self, item: AudioFrame) -> None:
         queued: Any = self._queued(item)
-        try:
+        with raising(self._queue.closed_error):
             await super().send(queued)
-        except anyio.BrokenResourceError:
-            raise self._closed_error() from None
 
     def clone(self) -> Self:
         if self._closed:
             raise anyio.ClosedResourceError
-        return type(self)(self._state, self._closed_error, self._epoch)
+        return type(self)(self._queue)
 
     def _queued(self, item: AudioFrame) -> QueuedFrame:
         if not isinstance(item, AudioFrame):
@@ -56,7 +45,7 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
             if module.startswith("livekit.rtc") and name == "AudioFrame":
                 remedy = "convert it: AudioFrame.from_rtc(frame)"
             raise TypeError(f"tx takes beluga_livekit.AudioFrame, got {module}.{name}; {remedy}")
-        return QueuedFrame(item, self._epoch())
+        return QueuedFrame(item, self._queue.epoch())
 
 
 class SendQueue:
@@ -64,38 +53,26 @@ class SendQueue:
 
     The queue holds no items: a send or `enqueue` returns when the pump receives its item. It ends
     when tx and its clones are closed; playbacks never keep it open.
-
-    Attributes:
-        tx: Sending end for frames.
-        items: Receiving end for the pump.
     """
 
     def __init__(self, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]) -> None:
-        self._closed_error = closed_error
+        self.closed_error = closed_error
+        self.epoch = epoch  # returns the current one
         end, self.items = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
-        self._state = end._state  # noqa: SLF001 - the only way to make a subclass's end
-        self.tx = SendStream(self._state, closed_error, epoch)
+        self.state: Any = end._state  # noqa: SLF001 - the only way to make a subclass's end
+        self.tx = SendStream(self)
         end.close()
 
     @property
     def is_ended(self) -> bool:
-        """Whether tx and its clones are closed."""
         return self.items.statistics().open_send_streams == 0
 
     async def enqueue(self, playback: Playback) -> None:
-        """Queue a playback; return when the pump receives it.
-
-        Raises:
-            anyio.ClosedResourceError: Tx is closed.
-            Exception: `closed_error`; the queue is closed.
-        """
+        """Queue a playback; return when the pump receives it."""
         if self.is_ended:
             raise anyio.ClosedResourceError("livekit: tx is closed")
-        with MemoryObjectSendStream[QueuedFrame | Playback](self._state) as end:
-            try:
-                await end.send(playback)
-            except anyio.BrokenResourceError:
-                raise self._closed_error() from None
+        with MemoryObjectSendStream[Any](self.state) as end, raising(self.closed_error):
+            await end.send(playback)
 
     def discard(self) -> None:
         """Drop the items of the tasks that wait; their sends return."""
@@ -104,5 +81,4 @@ class SendQueue:
                 self.items.receive_nowait()
 
     def close(self) -> None:
-        """Accept no more items; sends raise `closed_error`."""
         self.items.close()

@@ -16,18 +16,12 @@ KEEP = 0.005
 
 
 class LatencyTrimmer:
-    """Detects the excess latency of a real-time producer, and trims it with crossfades.
-
-    Attributes:
-        is_relay: Whether the producer relays: its last frame carries a timestamp.
-        blocks_left: Number of blocks to be trimmed.
-        samples_trimmed: Samples per channel trimmed so far.
-    """
+    """Detects the excess latency of a real-time producer, and trims it with crossfades."""
 
     def __init__(self) -> None:
-        self.is_relay = False
-        self.blocks_left = 0
-        self.samples_trimmed = 0
+        self.is_relay = False  # whether the producer relays: its last frame carries a timestamp
+        self.blocks_left = 0  # to be trimmed
+        self.samples_trimmed = 0  # per channel
         self._backlog = StandingBacklog(WINDOW)
 
     def observe(self, frame: AudioFrame, seconds_queued: float, *, waited: bool) -> None:

@@ -10,17 +10,7 @@ from .trimmer import LatencyTrimmer
 
 
 class WireWriter:
-    """Converts, frames and pads audio of any format, in order, and writes it in whole blocks.
-
-    Args:
-        num_channels: Number of channels on the wire.
-        gate: Every write waits for it.
-        source: The source to write to.
-
-    Attributes:
-        trimmer: Trims the audio before it is written.
-        samples_written: Samples per channel written so far, padding included.
-    """
+    """Converts, frames and pads audio of any format, in order, and writes it in whole blocks."""
 
     def __init__(self, num_channels: int, gate: PlaybackGate, source: PacedAudioSource) -> None:
         self._gate = gate
@@ -29,7 +19,7 @@ class WireWriter:
         self._framer = Framer(WIRE_FRAME)
         self._in_hand = 0  # samples that a write under way has yet to write
         self.trimmer = LatencyTrimmer()
-        self.samples_written = 0
+        self.samples_written = 0  # per channel, padding included
 
     @property
     def end(self) -> int:
@@ -64,7 +54,6 @@ class WireWriter:
         return silence
 
     def discard(self) -> None:
-        """Drop what has not been written."""
         self._converter.finish()
         self._framer.drop()
         self._in_hand = 0

@@ -1,7 +1,5 @@
 """`ChannelMixer`: downmix, upmix, channel selection and gains."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -11,9 +9,8 @@ from .format import Samples, check_channels, check_samples
 class ChannelMixer:
     """Mixes channels, sample by sample; has no delay and no state.
 
-    By default a downmix averages (no sum can clip) and an upmix copies: output `i` is the average
-    of the inputs `i`, `i + out_channels`, ... or, where there are fewer inputs, a copy of input
-    `i % in_channels`.
+    By default a downmix averages, so that no sum clips: output `i` is the mean of the inputs `i`,
+    `i + out_channels`, ... An upmix copies: output `i` is input `i % in_channels`.
 
     Args:
         in_channels: 1 to 8.
@@ -35,8 +32,8 @@ class ChannelMixer:
         select: int | None = None,
         matrix: ArrayLike | None = None,
     ) -> None:
-        self.in_channels = check_channels(in_channels, "in_channels")
-        self.out_channels = check_channels(out_channels, "out_channels")
+        self.in_channels: int = check_channels(in_channels, "in_channels")
+        self.out_channels: int = check_channels(out_channels, "out_channels")
         self._gains: NDArray[np.float64] | None = None
         if select is not None and matrix is not None:
             raise ValueError("give select or matrix, not both")
@@ -47,8 +44,7 @@ class ChannelMixer:
             self._gains[select] = 1.0
         elif matrix is not None:
             self._gains = np.array(matrix, np.float64)
-            if self._gains.shape != (in_channels, out_channels):
-                shape = (in_channels, out_channels)
+            if self._gains.shape != (shape := (in_channels, out_channels)):
                 raise ValueError(f"expected a matrix of shape {shape}, got {self._gains.shape}")
             if not np.isfinite(self._gains).all():
                 raise ValueError("the matrix holds NaN or infinity")
@@ -68,7 +64,9 @@ class ChannelMixer:
         """
         check_samples(samples, self.in_channels)
         if self._gains is not None:
-            return self._apply(samples, self._gains)
+            mixed = np.rint(samples.reshape(-1, self.in_channels) @ self._gains)
+            clipped: Samples = np.clip(mixed, -32768, 32767).astype(np.int16)
+            return clipped[:, 0] if self.out_channels == 1 else clipped
         if self.in_channels == self.out_channels:
             return samples
         if self.out_channels == 1:
@@ -90,8 +88,3 @@ class ChannelMixer:
 
     def reset(self) -> None:
         """Do nothing: a mixer has no state."""
-
-    def _apply(self, samples: Samples, gains: NDArray[Any]) -> Samples:
-        mixed = np.rint(samples.reshape(-1, self.in_channels) @ gains)
-        out: Samples = np.clip(mixed, -32768, 32767).astype(np.int16)
-        return out[:, 0] if self.out_channels == 1 else out

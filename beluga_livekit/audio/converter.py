@@ -14,7 +14,7 @@ class Converter:
 
     Channels are downmixed before resampling and upmixed after it, so that the resampler processes
     no more channels than necessary. The input format may change with every push. The tail of the
-    old resampler is then added to the beginning of the new audio: both are late by the same delay,
+    old resampler is then added to the beginning of the new audio. Both are late by the same delay,
     so no sample is lost or doubled.
 
     Args:
@@ -26,10 +26,10 @@ class Converter:
     """
 
     def __init__(self, out_rate: int, out_channels: int = 1) -> None:
-        self.out_rate = check_rate(out_rate, "out_rate")
-        self.out_channels = check_channels(out_channels, "out_channels")
+        self.out_rate: int = check_rate(out_rate, "out_rate")
+        self.out_channels: int = check_channels(out_channels, "out_channels")
         self._format: tuple[int, int] | None = None
-        self._tail = self._silence(0)
+        self._tail = _silence(0, out_channels)
 
     @property
     def holds_sound(self) -> bool:
@@ -66,10 +66,8 @@ class Converter:
         out = self._tail[:0]
         if self._format is not None:
             rate, channels = self._format
-            delay = math.ceil(self._resampler.delay * rate)
-            shape = delay if channels == 1 else (delay, channels)
-            out = self._convert(np.zeros(shape, np.int16))
-        missing = self._silence(max(0, len(self._tail) - len(out)))
+            out = self._convert(_silence(math.ceil(self.delay * rate), channels))
+        missing = _silence(max(0, len(self._tail) - len(out)), self.out_channels)
         out = self._add_tail(np.concatenate([out, missing]))
         self._format = None
         return out
@@ -85,5 +83,6 @@ class Converter:
         self._tail = self._tail[both:]
         return np.concatenate([np.clip(mixed, -32768, 32767).astype(np.int16), out[both:]])
 
-    def _silence(self, count: int) -> Samples:
-        return np.zeros(count if self.out_channels == 1 else (count, self.out_channels), np.int16)
+
+def _silence(count: int, channels: int) -> Samples:
+    return np.zeros(count if channels == 1 else (count, channels), np.int16)

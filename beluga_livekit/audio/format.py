@@ -18,19 +18,16 @@ MAX_CHANNELS = 8
 WIRE_RATE = 48_000
 WIRE_FRAME_MS = 20
 WIRE_FRAME = WIRE_RATE * WIRE_FRAME_MS // 1000
-BLOCK = WIRE_RATE // 100
-"""Samples per channel in 10 ms, which the SDK's audio sources play at each clock tick."""
+BLOCK = WIRE_RATE // 100  # samples per channel that the SDK's audio sources play at a clock tick
 
 Samples = NDArray[np.int16]
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Return whether `value` is an int and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether `value` is an int or a float, and not a bool."""
     return is_whole(value) or isinstance(value, float)
 
 
@@ -51,12 +48,7 @@ def check_channels(value: object, name: str = "num_channels") -> int:
 
 
 def to_int16(array: NDArray[Any]) -> Samples:
-    """Return int16 unchanged, and float in [-1, 1] scaled by 32768, rounded and clipped.
-
-    Raises:
-        ValueError: The array holds NaN or infinity.
-        TypeError: The array is neither int16 nor floating point.
-    """
+    """Return int16 unchanged, and float in [-1, 1] scaled by 32768, rounded and clipped."""
     if array.dtype == np.int16:
         return array
     if not np.issubdtype(array.dtype, np.floating):
@@ -67,12 +59,7 @@ def to_int16(array: NDArray[Any]) -> Samples:
 
 
 def check_samples(samples: object, num_channels: int) -> None:
-    """Raise if a stage cannot process `samples`.
-
-    Raises:
-        TypeError: Not an int16 array.
-        ValueError: Not of shape (n,) when mono, (n, num_channels) otherwise.
-    """
+    """Raise `TypeError` without an int16 array, `ValueError` if its shape is another."""
     if not isinstance(samples, np.ndarray) or samples.dtype.char != "h":  # 4 times as fast as ==
         got = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
         raise TypeError(f"expected an int16 array, got {got}")

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import ConfigError
-from .format import MAX_CHANNELS, check_channels, check_rate, to_int16
+from .format import MAX_CHANNELS, Samples, check_channels, check_rate, to_int16
 
 if TYPE_CHECKING:
     from livekit import rtc  # noqa: TID251 - see to_rtc
-
-
-class _RtcFrame(Protocol):
-    """The part of `rtc.AudioFrame` that `from_rtc` reads."""
-
-    @property
-    def data(self) -> memoryview: ...
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def num_channels(self) -> int: ...
 
 
 def _to_bytes(data: object) -> bytes:
@@ -64,12 +53,10 @@ class AudioFrame:
     def __attrs_post_init__(self) -> None:
         check_rate(self.sample_rate)
         check_channels(self.num_channels)
-        size = 2 * self.num_channels
-        if len(self.data) % size:
-            raise ConfigError(
-                f"data must be a multiple of {size} bytes "
-                f"({self.num_channels} channel(s) of int16), got {len(self.data)}"
-            )
+        size, length = 2 * self.num_channels, len(self.data)
+        if length % size:
+            layout = f"{self.num_channels} channel(s) of int16"
+            raise ConfigError(f"data must be a multiple of {size} bytes ({layout}), got {length}")
 
     @classmethod
     def from_samples(cls, samples: NDArray[Any], sample_rate: int, **fields: Any) -> Self:
@@ -119,12 +106,11 @@ class AudioFrame:
         )
 
     @classmethod
-    def from_rtc(cls, frame: _RtcFrame) -> Self:
+    def from_rtc(cls, frame: rtc.AudioFrame) -> Self:
         """Make a frame of an SDK frame, as `rtc.AudioStream` or a LiveKit Agents plugin gives it.
 
         Args:
-            frame: An `rtc.AudioFrame`, or an object with its `data`, `sample_rate` and
-                `num_channels`.
+            frame: The SDK's frame; its samples are copied.
 
         Raises:
             ConfigError: A format out of range.
@@ -139,7 +125,7 @@ class AudioFrame:
         return rtc.AudioFrame(self.data, self.sample_rate, self.num_channels, count)
 
     @property
-    def samples(self) -> NDArray[np.int16]:
+    def samples(self) -> Samples:
         """The samples as a read-only view: shape (n,) when mono, (n, channels) otherwise."""
         samples = np.frombuffer(self.data, "<i2")
         return samples if self.num_channels == 1 else samples.reshape(-1, self.num_channels)
@@ -159,9 +145,7 @@ class AudioFrame:
 
     def __repr__(self) -> str:
         # Short on purpose: anyio prints whole buffers of these.
+        layout = f"{self.duration * 1000:.4g} ms, {self.sample_rate} Hz x {self.num_channels}"
         origin = f" from {self.participant!r}" if self.participant is not None else ""
         lost = f", {self.lost:.3f} s lost before" if self.lost else ""
-        return (
-            f"<AudioFrame {self.duration * 1000:.4g} ms, "
-            f"{self.sample_rate} Hz x {self.num_channels}{origin}{lost}>"
-        )
+        return f"<AudioFrame {layout}{origin}{lost}>"

@@ -19,7 +19,7 @@ class Framer:
     def __init__(self, frame_size: int) -> None:
         self.frame_size = frame_size
         self._held: list[Samples] = []
-        self.held = 0
+        self.held: int = 0
 
     def push(self, samples: Samples) -> list[Samples]:
         """Add samples and return the frames that are complete."""
@@ -48,15 +48,7 @@ class Framer:
 
 
 class PcmDecoder:
-    """Makes frames of raw PCM in chunks of any size; keeps an incomplete sample for the next one.
-
-    Args:
-        sample_rate: Sample rate of the bytes (Hz).
-        num_channels: Channels of the bytes, which are interleaved little-endian int16.
-
-    Raises:
-        ConfigError: A format out of range.
-    """
+    """Makes frames of raw PCM (interleaved little-endian int16) in chunks of any size."""
 
     def __init__(self, sample_rate: int, num_channels: int) -> None:
         self._sample_rate = check_rate(sample_rate)
@@ -71,14 +63,10 @@ class PcmDecoder:
         return AudioFrame(data[:whole], self._sample_rate, self._num_channels) if whole else None
 
     def finish(self) -> None:
-        """Check that the last sample is complete.
-
-        Raises:
-            ValueError: The last sample is incomplete.
-        """
+        """Raise `ValueError` if the last sample is incomplete."""
         if self._rest:
-            size, left = 2 * self._num_channels, len(self._rest)
+            left = f"{len(self._rest)} of {2 * self._num_channels} bytes"
+            remedy = "check num_channels, and send whole samples"
             raise ValueError(
-                f"PCM decoding failed: the data ended within a sample: {left} of {size} bytes; "
-                "check num_channels, and send whole samples"
+                f"PCM decoding failed: the data ended within a sample: {left}; {remedy}"
             )

@@ -4,23 +4,18 @@ A polyphase filter: a windowed sinc of linear phase, whose `T` taps (twice the d
 newest `T` input samples for each output sample. With the rates reduced to `L / M`, output `n`
 is at input `n * M / L`, and its weights depend on `n * M % L` alone.
 
-Many outputs are computed at once, as one matrix product. `B` neighbouring outputs share one
-window of inputs, and the matrix of a block holds the weights of each of its `B` outputs at the
-right place in that window. `S` blocks, of `L` outputs or a multiple of it together, make a cycle,
-after which the matrices repeat.
+Many outputs are computed at once, as one matrix product. The `B` outputs of a block share one
+window of inputs. The block's matrix holds the weights of each output at its place in that window.
+`S` blocks, of `L` outputs or a multiple of it together, make a cycle, after which they repeat.
 
-Every weight is a multiple of 2**-30 and the weights of an output add up to exactly 1, so that the
-product with int16 samples and each partial sum are exact in float64. Hence the result cannot
-depend on the order of summation: it is the same bit by bit however the input is cut, on any BLAS,
-and a constant stays that constant.
+Every weight is a multiple of 2**-30, and the weights of an output add up to exactly 1. The product
+with int16 samples and each partial sum are then exact in float64, in any order of summation. So
+the result is bit-identical for any chunks and any BLAS, and a constant stays that constant.
 """
-
-from __future__ import annotations
 
 import functools
 import math
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,8 +39,7 @@ WEIGHT_SCALE = 2.0**30
 # Outputs in a block. With fewer the matrix product is too small to be fast; with more it spends
 # its time on zeros.
 BLOCK = 16
-# Limit of multiply-adds in one step. Above it OpenBLAS starts threads, which cost more than they
-# save.
+# Limit of multiply-adds in one step. Above it OpenBLAS starts threads, at more cost than gain.
 STEP = 260_000
 # Limit of weights in a table. Rates without a common divisor, such as 48000 -> 44101, would need
 # more. Their outputs are computed one by one instead, each interpolated between two of PHASES
@@ -55,7 +49,6 @@ PHASES = 512
 
 
 def _half_length(in_rate: int, out_rate: int) -> float:
-    """Return half the length of the filter (s)."""
     return max(DELAY, DELAY_SAMPLES / min(in_rate, out_rate))
 
 
@@ -74,55 +67,36 @@ def _weights(in_rate: int, out_rate: int, phases: Floats, length: int) -> Floats
     return rows
 
 
-@attrs.frozen(eq=False)
 class _Plan:
-    """The tables of two rates, shared by all resamplers between them."""
+    """The tables of two rates, shared by all resamplers between them and never changed."""
 
-    in_rate: int
-    out_rate: int
-    in_cycle: int  # M: inputs in which the outputs' phases repeat
-    out_cycle: int  # L
-    taps: int  # T
-    block: int  # B: outputs in a block
-    blocks: int  # S: blocks in a cycle
-    cycle: int  # inputs in a cycle of blocks
-    stride: int  # inputs from one block to the next
-    width: int  # W: inputs in the window of a block
-    matrices: Floats | None  # (S, W, B); None above MAX_WEIGHTS
-    phases: Floats | None  # the rows of PHASES + 1 phases, from 0 to 1; None up to MAX_WEIGHTS
-
-    @classmethod
-    @functools.lru_cache(maxsize=64)
-    def of(cls, in_rate: int, out_rate: int) -> _Plan:
+    def __init__(self, in_rate: int, out_rate: int) -> None:
         divisor = math.gcd(in_rate, out_rate)
-        out_cycle, in_cycle = out_rate // divisor, in_rate // divisor
-        taps = math.floor(2 * _half_length(in_rate, out_rate) * in_rate) + 1
-        if out_cycle <= 2 * BLOCK:
-            block, blocks = out_cycle * math.ceil(BLOCK / out_cycle), 1
-        else:
-            fits = [b for b in range(BLOCK, 4 * BLOCK) if out_cycle % b == 0]
-            block = fits[0] if fits else out_cycle
-            blocks = out_cycle // block
+        self.in_cycle = in_cycle = in_rate // divisor  # M: after it the outputs' phases repeat
+        self.out_cycle = out_cycle = out_rate // divisor  # L
+        self.taps = taps = math.floor(2 * _half_length(in_rate, out_rate) * in_rate) + 1  # T
+        block = out_cycle * math.ceil(BLOCK / out_cycle)
+        if out_cycle > 2 * BLOCK:
+            block = next((b for b in range(BLOCK, 4 * BLOCK) if out_cycle % b == 0), out_cycle)
+        self.block = block  # B: outputs in a block
+        self.blocks = blocks = max(1, out_cycle // block)  # S: blocks in a cycle
+        self.cycle = block * blocks * in_cycle // out_cycle  # inputs in a cycle of blocks
+        self.stride = block * in_cycle // out_cycle  # inputs from one block to the next
         outputs = np.arange(block * blocks, dtype=np.int64)
-        newest = outputs * in_cycle // out_cycle
-        stride = block * in_cycle // out_cycle
-        start = np.repeat(np.arange(blocks) * stride, block)
-        width = taps + int((newest - start).max())
-        matrices = phases = None
-        if blocks * block * width <= MAX_WEIGHTS:
+        at = outputs * in_cycle // out_cycle - outputs // block * self.stride  # in the window
+        self.width = taps + int(at.max())  # W: inputs in the window of a block
+        self.matrices: Floats | None = None  # (S, W, B); None above MAX_WEIGHTS
+        self.phases: Floats | None = None  # those of PHASES + 1 phases; None up to MAX_WEIGHTS
+        if blocks * block * self.width <= MAX_WEIGHTS:
             rows = _weights(in_rate, out_rate, outputs * in_cycle % out_cycle / out_cycle, taps)
-            matrices = np.zeros((blocks, width, block))
-            for output, row, at in zip(outputs, rows, newest - start, strict=True):
-                matrices[output // block, at : at + taps, output % block] = row
-            matrices.flags.writeable = False
+            self.matrices = np.zeros((blocks, self.width, block))
+            for output, row, start in zip(outputs, rows, at, strict=True):
+                self.matrices[output // block, start : start + taps, output % block] = row
         else:
-            phases = _weights(in_rate, out_rate, np.arange(PHASES + 1) / PHASES, taps)
-            phases.flags.writeable = False
-        cycle = block * blocks * in_cycle // out_cycle
-        return cls(
-            in_rate, out_rate, in_cycle, out_cycle, taps,
-            block, blocks, cycle, stride, width, matrices, phases,
-        )  # fmt: skip
+            self.phases = _weights(in_rate, out_rate, np.arange(PHASES + 1) / PHASES, taps)
+
+
+_plan = functools.lru_cache(maxsize=64)(_Plan)
 
 
 class Resampler:
@@ -150,11 +124,11 @@ class Resampler:
                 raise ConfigError(f"{name} must be a positive whole number of Hz, got {rate!r}")
         self.in_rate = in_rate
         self.out_rate = out_rate
-        self.num_channels = check_channels(num_channels)
-        self.delay = 0.0 if in_rate == out_rate else _half_length(in_rate, out_rate)
+        self.num_channels: int = check_channels(num_channels)
+        self.delay: float = 0.0 if in_rate == out_rate else _half_length(in_rate, out_rate)
         if in_rate == out_rate:
             return
-        self._plan = plan = _Plan.of(in_rate, out_rate)
+        self._plan = plan = _plan(in_rate, out_rate)
         # The inputs, one row a channel. Column 0 is the oldest in the first output's window.
         # Columns beyond the newest are multiplied by zero, but have to be finite.
         if plan.phases is None:
@@ -251,13 +225,11 @@ class Resampler:
         return ordered.reshape(cycles * per_cycle, channels)[start:stop]
 
     def _view(self, cycles: int) -> tuple[Floats, Floats, Floats]:
-        """Return the windows of some cycles, and buffers for them and for their product.
-
-        A plain `np.ndarray` over the buffer: `sliding_window_view` takes 19 us.
-        """
+        """Return the windows of some cycles, and buffers for them and for their product."""
         plan, channels, item = self._plan, self.num_channels, self._inputs.itemsize
         shape = (plan.blocks, channels, cycles, plan.width)
         strides = (plan.stride * item, self._inputs.strides[0], plan.cycle * item, item)
+        # A plain array over the buffer: `sliding_window_view` takes 19 us.
         windows: Floats = np.ndarray(shape, np.float64, self._inputs, 0, strides)
         return windows, np.empty(shape), np.empty((*shape[:3], plan.block))
 

@@ -23,8 +23,7 @@ MAX_CLOCK_STEP = 0.02
 # A track whose first frame arrives within this time (s) of a mix was delivered with the others and
 # missed that mix. It runs one frame behind, until one of its frames is silent and is skipped.
 SAME_DELIVERY = 0.005
-# Peak below which a frame is silent (of 32768).
-SILENT_PEAK = 32
+SILENT_PEAK = 32  # peak below which a frame is silent (of 32768)
 # Window (s) for the excess latency of a track that is ahead of the others. From one block on it is
 # trimmed with a crossfade.
 BACKLOG_WINDOW = 1.0
@@ -46,24 +45,19 @@ class _MixerInput:
     def __init__(self) -> None:
         self.held = np.zeros(0, np.int16)
         self.missing_since: float | None = None  # by the mixer's clock
-        self.has_ended = False
+        self.has_ended = True  # until the first push
         self.is_behind = False  # by one frame, see SAME_DELIVERY
         self._backlog = StandingBacklog(BACKLOG_WINDOW)
         self._trimmed = self.held  # the beginning of what was trimmed
-
-    @property
-    def is_exhausted(self) -> bool:
-        return self.has_ended and not len(self.held)
 
     def is_absent(self, clock: float) -> bool:
         return self.missing_since is not None and clock - self.missing_since > TRACK_TIMEOUT
 
     def push(self, samples: Samples) -> None:
         self.missing_since, self.has_ended = None, False
-        if not len(self.held):
-            self.held = samples
-        else:
-            self.held = np.concatenate(_same_channels([self.held, samples]))
+        if len(self.held):
+            samples = np.concatenate(_same_channels([self.held, samples]))
+        self.held = samples
 
     def take(self, count: int, clock: float) -> Samples:
         """Remove up to `count` samples and return them; trim what is left once it never drains."""
@@ -87,23 +81,12 @@ class TrackMixer:
         self._clock = 0.0  # seconds, without those of stalls
 
     def push(self, track: str, samples: Samples, now: float) -> list[Mixed]:
-        """Add samples of a track.
-
-        Args:
-            track: Its SID; a new track joins the mix.
-            samples: int16 at the wire's rate, shape (n,) or (n, 2).
-            now: Time (s) of a clock that does not jump.
-
-        Returns:
-            What is mixed by now.
-        """
+        """Add samples, shape (n,) or (n, 2), at a monotonic time (s); return what is mixed now."""
         self._clock += min(now - self._now, MAX_CLOCK_STEP)
         self._now = now
-        source = self._inputs.get(track)
-        joins = source is None or source.has_ended or source.is_absent(self._clock)
-        if source is None:
+        if (source := self._inputs.get(track)) is None:
             source = self._inputs[track] = _MixerInput()
-        if joins:
+        if source.has_ended or source.is_absent(self._clock):
             source.is_behind = len(self._inputs) > 1 and now - self._mixed_at < SAME_DELIVERY
         if source.is_behind and _peak(samples) < SILENT_PEAK:
             source.is_behind = False
@@ -116,11 +99,7 @@ class TrackMixer:
         return self._mix()
 
     def remove(self, track: str) -> list[Mixed]:
-        """End a track: the others no longer wait for it. Its held samples are still mixed.
-
-        Returns:
-            What waited for this track.
-        """
+        """End a track; return the mix that waited for it. Its held samples are still mixed."""
         if track not in self._inputs:
             return []
         self._inputs[track].has_ended = True
@@ -137,13 +116,12 @@ class TrackMixer:
         count = min(waited_for) if waited_for else max(ended, default=0)
         mixed = []
         if count:
-            parts = {
-                track: source.take(count, self._clock) for track, source in self._inputs.items()
-            }
-            mixed = [_sum({track: part for track, part in parts.items() if len(part)}, count)]
+            taken = [(track, each.take(count, self._clock)) for track, each in self._inputs.items()]
+            mixed = [_sum({track: part for track, part in taken if len(part)}, count)]
             self._mixed_at = self._now
-        for track in [each for each, source in self._inputs.items() if source.is_exhausted]:
-            del self._inputs[track]
+        for track, source in list(self._inputs.items()):
+            if source.has_ended and not len(source.held):
+                del self._inputs[track]
         return mixed
 
 
@@ -154,19 +132,16 @@ def _sum(parts: dict[str, Samples], count: int) -> Mixed:
     nonzero = [part for track, part in parts.items() if peaks[track] > 0]
     if len(nonzero) == 1 and len(nonzero[0]) == count:
         return Mixed(nonzero[0], audible)
-    whole = _same_channels([_padded(part, count) for part in nonzero or parts.values()])
-    total = np.sum(whole, axis=0, dtype=np.int32)
+    whole = []
+    for part in nonzero or parts.values():
+        silence = np.zeros((count - len(part), *part.shape[1:]), np.int16)  # of a track at its end
+        whole.append(np.concatenate([part, silence]) if len(silence) else part)
+    total = np.sum(_same_channels(whole), axis=0, dtype=np.int32)
     return Mixed(np.clip(total, -32768, 32767).astype(np.int16), audible)
 
 
 def _peak(part: Samples) -> int:
     return max(int(part.max()), -int(part.min()))
-
-
-def _padded(part: Samples, count: int) -> Samples:
-    """Append silence to the part of a track that has ended."""
-    missing = np.zeros((count - len(part), *part.shape[1:]), np.int16)
-    return np.concatenate([part, missing]) if len(missing) else part
 
 
 def _same_channels(parts: list[Samples]) -> list[Samples]:

@@ -188,7 +188,7 @@ async def test_preconnect_audio_is_rejected_when_owner_has_handler(
     async with join_raw(server.url, token("bot")) as owner:
         owner.room.register_byte_stream_handler(TOPIC, lambda *_: None)
         mine = handlers(owner.room)
-        with pytest.raises(ConfigError, match="preconnect"):
+        with pytest.raises(ConfigError, match="pre_connect_audio"):
             async with attach_room(owner.room, pre_connect_audio=True):
                 pass
         assert handlers(owner.room) == mine

@@ -128,9 +128,9 @@ async def test_join_failure_states_reason_in_one_line(
     port = server.url.rpartition(":")[2]
     good = token("bot")
     cases = [
-        ("ws://127.0.0.1:1", good, ConnectError, "ws://127.0.0.1:1: .*refused", True),
-        ("ws://no-such-host.invalid", good, ConnectError, "no-such-host.invalid: ", True),
-        (f"ws://127.0.0.1:{port}/nowhere", good, ConnectError, "/nowhere: .*404", False),
+        ("ws://127.0.0.1:1", good, ConnectError, "ws://127.0.0.1:1 failed: .*refused", True),
+        ("ws://no-such-host.invalid", good, ConnectError, "no-such-host.invalid failed: ", True),
+        (f"ws://127.0.0.1:{port}/nowhere", good, ConnectError, "/nowhere failed: .*404", False),
         (server.url, token("bot", secret="x" * 32), AuthenticationError, "401 .*token", False),
     ]
     for url, granted, error, message, retryable in cases:

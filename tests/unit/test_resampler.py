@@ -122,7 +122,7 @@ def test_resampler_keeps_channels_separate() -> None:
 @pytest.mark.parametrize(("in_rate", "out_rate"), [(48000, 16000), (44100, 48000), (48000, 47999)])
 def test_resampler_weights_are_exact(in_rate: int, out_rate: int) -> None:
     """Contract: the weights of each output sample sum to exactly 1."""
-    plan = _Plan.of(in_rate, out_rate)
+    plan = _Plan(in_rate, out_rate)
     if plan.matrices is not None:
         sums, weights = plan.matrices.sum(axis=1), plan.matrices
     else:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from beluga_livekit import AudioFrame, Playout
-from beluga_livekit._send.playback import Outcome, Playback, PlaybackState
+from beluga_livekit._send.playback import Playback, PlaybackState
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ async def test_playback_is_played_in_four_states(playback: Playback) -> None:
     playback.drain(49_000)
     states.append(playback.state)
     assert playback.released.is_set()
-    playback.complete(Outcome(playback.given))
+    playback.complete(playback.given)
     states.append(playback.state)
     assert states == list(PlaybackState)
     assert playback.result() == Playout(1.0, 0.0, interrupted=False)

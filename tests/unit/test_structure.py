@@ -17,7 +17,7 @@ from beluga_livekit.audio import frame
 PACKAGE = Path(beluga_livekit.__file__).parent
 # Each layer may import itself and those before it.
 LAYERS = (
-    *("_playout", "_errors", "_logging", "_tasks", "audio", "_streams", "_room", "_options"),
+    *("_errors", "_logging", "_tasks", "audio", "_streams", "_room", "_options"),
     *("_token", "_sdk", "_receive", "_send", "_connection", "_lifecycle", "_session", "_open"),
     *("events", "pcm", "testing", "transport", "_cli"),
 )

@@ -245,3 +245,19 @@ def test_mix_never_doubles_audio(pushes: list[tuple[str, int]]) -> None:
     total = int(sum(int(mixed.samples.astype(np.int64).sum()) for mixed in mixer.mixed))
     waiting = sum(len(line.held) for line in mixer.mixer._inputs.values())
     assert total + waiting <= given_in
+
+
+def test_track_mixer_trims_with_a_crossfade() -> None:
+    """Regression: the trimmed backlog is 44.5 periods; without a crossfade the tone would jump."""
+    mixer = ClockedMixer()
+    sound = tone(445, 2.0, 48000, level=0.25)
+    frames = [sound[at : at + SIZE] for at in range(0, len(sound), SIZE)]
+    mixer.push("a", constant(0))
+    for _ in range(6):
+        mixer.push("b", frames.pop(0), after=0.001)
+    while frames:
+        mixer.push("a", constant(0), after=0.01)
+        mixer.push("b", frames.pop(0), after=0.01)
+    assert len(sound) - len(mixer.sound) >= 4 * SIZE  # trimmed
+    steps = np.abs(np.diff(mixer.sound.astype(np.int32)[SIZE * 4 :]))
+    assert steps.max() <= 1.1 * np.abs(np.diff(sound.astype(np.int32))).max()

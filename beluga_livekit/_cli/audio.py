@@ -1,10 +1,16 @@
-"""Comparison of the audio that the demo sends with the audio that it receives."""
+"""The audio that the demo sends, and its comparison with the audio that is received."""
+
+from pathlib import Path
 
 import attrs
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
+from .._errors import ConfigError
 from ..audio.format import Samples
+from ..audio.frame import AudioFrame
+from ..audio.resampler import Resampler
 
 RATE = 16_000  # Hz, of all audio here
 
@@ -16,21 +22,45 @@ MIN_RECEIVED, MAX_LEVEL_CHANGE, MIN_SIMILARITY = 0.9, 3.0, 0.7
 Floats = NDArray[np.float64]
 
 
+def synthesize_speech(seconds: float = 5.0) -> Samples:
+    """Return voiced syllables of changing pitch and vowel, hisses, and pauses between words."""
+    rng = np.random.default_rng(7)
+    syllables: list[Floats] = []
+    while sum(len(part) for part in syllables) < seconds * RATE:
+        length = int(rng.uniform(0.12, 0.28) * RATE)
+        at = np.arange(length) / RATE
+        pitch = rng.uniform(95, 150) * (1 + rng.uniform(-0.2, 0.2) * at / at[-1])
+        phase = 2 * np.pi * np.cumsum(pitch) / RATE
+        formants = rng.uniform((300, 900, 2200), (800, 2000, 3200))
+        voice = np.zeros(length)
+        for harmonic in range(1, 40):
+            distance = (harmonic * pitch.mean() - formants) / (80, 120, 200)
+            voice += np.sum((1.0, 0.5, 0.25) / (1 + distance**2)) * np.sin(harmonic * phase)
+        hiss = np.diff(rng.normal(0, 0.15, length + 1)) * (at < 0.04)
+        syllable = (voice + hiss) * np.sin(np.pi * at / at[-1]) ** 0.7
+        pause = np.zeros(int(rng.choice([0.02, 0.25], p=[0.7, 0.3]) * RATE))
+        syllables += [syllable, pause]
+    speech = np.concatenate(syllables)[: int(seconds * RATE)]
+    return AudioFrame.from_samples(0.5 * speech / np.abs(speech).max(), RATE).samples
+
+
+def read_audio(path: Path) -> Samples:
+    """Return the audio of a file, as mono at `RATE`; ConfigError if it is silent or < 40 ms."""
+    data, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = AudioFrame.from_samples(data.mean(axis=1), rate).samples
+    if not levels(mono).size or not mono.any():
+        raise ConfigError(f"demo failed: {path} holds no sound; give a file that is not silent")
+    return Resampler(rate, RATE).push(mono)
+
+
 @attrs.frozen
 class Measurement:
-    """The audio that was sent, the audio that was received, and how they differ.
-
-    Attributes:
-        sent: What was sent.
-        received: As long as `sent` and aligned with it; silence where nothing was received.
-        delay: From sending to receiving (s).
-        dropped: Frames that rx dropped.
-    """
+    """The audio that was sent, the audio that was received, and how they differ."""
 
     sent: Samples
-    received: Samples
-    delay: float
-    dropped: int
+    received: Samples  # as long and aligned; silence where nothing was received
+    delay: float  # from sending to receiving (s)
+    dropped: int  # frames that rx dropped
 
     @property
     def seconds_received(self) -> float:
@@ -42,7 +72,8 @@ class Measurement:
     @property
     def level_change(self) -> float:
         """The change of the level (dB)."""
-        return _level(self.received) - _level(self.sent)
+        received, sent = np.mean(np.square([self.received, self.sent], dtype=np.float64), axis=1)
+        return float(10 * np.log10((received + 1.0) / (sent + 1.0)))
 
     @property
     def similarity(self) -> float:
@@ -53,7 +84,6 @@ class Measurement:
 
     @property
     def survived(self) -> bool:
-        """Whether the audio survived the round trip."""
         return (
             self.seconds_received >= MIN_RECEIVED * len(self.sent) / RATE
             and abs(self.level_change) <= MAX_LEVEL_CHANGE
@@ -81,8 +111,7 @@ def locate(sent: Samples, received: Samples) -> int:
 
 def levels(samples: Samples) -> Floats:
     """Return the level (dB) of each 40 ms."""
-    power = np.mean(_blocks(samples) ** 2, axis=1)
-    return np.asarray(10 * np.log10(power + 1.0))
+    return np.asarray(10 * np.log10(np.mean(_blocks(samples) ** 2, axis=1) + 1.0))
 
 
 def _blocks(samples: Samples) -> Floats:
@@ -93,10 +122,6 @@ def _blocks(samples: Samples) -> Floats:
 def _is_audible(samples: Samples) -> NDArray[np.bool_]:
     each = levels(samples)
     return np.asarray(each >= each.max() - 30.0)
-
-
-def _level(samples: Samples) -> float:
-    return float(10 * np.log10(np.mean(samples.astype(np.float64) ** 2) + 1.0))
 
 
 def _bands(samples: Samples) -> Floats:
