@@ -26,6 +26,9 @@ TWO_AT_ONCE = ("-n", "2", "--dist", "worksteal")
 THREE_AT_ONCE = ("-n", "3", "--dist", "worksteal")
 SIX_AT_ONCE = ("-n", "6", "--dist", "worksteal")
 
+# Branch coverage of beluga_livekit that a whole run has to reach (%).
+MIN_COVERAGE = 90
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 
@@ -92,14 +95,18 @@ def loopback(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests, with asyncio's debug mode; then those of faults."""
+    """Run all tests, with asyncio's debug mode; then those of faults. Check their coverage."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
+    session.run("coverage", "erase")
+    coverage = ("--cov", "--cov-append", "--cov-report=")
     codes = (0, 5) if session.posargs else (0,)  # a selection may leave one part empty
     parts = {"not faults and not soak": TWO_AT_ONCE, "faults": SIX_AT_ONCE}
     for marks, at_once in parts.items():
-        command = ("pytest", "--require-server", "-m", marks, *at_once, *session.posargs)
-        session.run(*command, success_codes=codes)
+        command = ("pytest", "--require-server", "-m", marks, *at_once, *coverage)
+        session.run(*command, *session.posargs, success_codes=codes)
+    if not session.posargs:
+        session.run("coverage", "report", f"--fail-under={MIN_COVERAGE}")
 
 
 @nox.session

@@ -120,9 +120,9 @@ def open_livekit(
         frame_size: Samples per channel in every received frame. None: 20 ms. Voice detectors often
             take 512 at 16 kHz. Frames of 10 ms or less arrive 10 ms sooner and cost more CPU (9.5
             instead of 7 % of a core for an echo).
-        participants: Participants that rx receives: an identity, several, or a predicate that takes a
-            `Participant` and is asked again when it changes. Only selected tracks are subscribed
-            to. None: every participant of `participant_kinds`.
+        participants: Participants that rx receives: an identity, several, or a predicate that is
+            asked again when its `Participant` changes. Only selected tracks are subscribed to.
+            None: every participant of `participant_kinds`.
         participant_kinds: Kinds of participants that rx receives. None: all but agents where
             `participants` is None, as two bots in a room would talk to each other; any kind where
             it names or tests them. `ParticipantKind`: every kind. A bot's token says that it is an

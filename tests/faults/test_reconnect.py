@@ -57,7 +57,7 @@ async def test_conversation_survives_killed_server(
     async with conversation(own_server, "room") as both:
         rooms = [session.room for session in both.sessions]
         own_server.kill()
-        await anyio.sleep(seconds)
+        await anyio.sleep(seconds)  # The outage.
         await anyio.to_thread.run_sync(own_server.start)
         await both.wait_until_audio_flows(time.monotonic(), RESUME_LIMIT)
         rejoined = seconds > SDK_RECONNECT_LIMIT
@@ -106,7 +106,7 @@ async def test_conversation_survives_paused_server(own_server: OwnServer, second
     """Contract: a server stopped for up to 20 s loses no participant."""
     async with conversation(own_server, "room") as both:
         own_server.signal(signal.SIGSTOP)
-        await anyio.sleep(seconds)
+        await anyio.sleep(seconds)  # The outage.
         own_server.signal(signal.SIGCONT)
         await anyio.sleep(1)  # Audio that was on its way has arrived.
         await both.wait_until_audio_flows(time.monotonic(), RESUME_LIMIT)
@@ -150,7 +150,7 @@ async def test_conversation_survives_server_shutdown(own_server: OwnServer) -> N
     async with conversation(own_server, "room") as both:
         own_server.signal(signal.SIGTERM)  # The first signal waits for the participants to leave.
         own_server.signal(signal.SIGTERM)
-        await anyio.sleep(1)
+        await anyio.sleep(1)  # The shutdown proceeds.
         own_server.kill()
         await anyio.to_thread.run_sync(own_server.start)
         await both.wait_until_audio_flows(time.monotonic(), RESUME_LIMIT)
@@ -167,7 +167,7 @@ async def test_leaving_while_reconnecting_leaves_no_participant(
         kind = rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT")
         await session.room.simulate_scenario(kind)
         await gone.wait()
-        await anyio.sleep(milliseconds / 1000)
+        await anyio.sleep(milliseconds / 1000)  # The reconnect proceeds.
     await anyio.sleep(0.5)  # A participant would appear now; the server removes it after 17 s.
     assert await admin.identities() == set()
 

@@ -153,7 +153,7 @@ async def test_rejoin_timeout_zero_disables_rejoin(server: Server, room_name: st
 
 
 @pytest.mark.parametrize("rejoin_timeout", [0.0, 5.0])
-async def test_lost_server_raises_one_error_after_rejoin_timeout(
+async def test_lost_server_raises_one_error_when_backoff_reaches_rejoin_timeout(
     own_server: OwnServer, rejoin_timeout: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Contract: rx ends, sends raise one DisconnectedError, and the log has one line."""

@@ -203,7 +203,7 @@ async def test_interrupt_drops_sends_not_queued_yet() -> None:
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(send_anew, first + 1)
-                await anyio.sleep(0.002)
+                await anyio.sleep(0.002)  # Some sends are played, some queued, one has just begun.
                 before = begun
                 await session.interrupt()
                 last = begun
@@ -327,7 +327,7 @@ async def test_playout_is_fixed_at_interrupt_when_source_ends_late() -> None:
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.3)
+                await anyio.sleep(0.3)  # Longer than the audio after the interrupt.
 
     async with open_exact_loopback() as session, collect_frames(session.rx):
         playouts: list[Playout] = []

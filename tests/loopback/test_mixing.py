@@ -143,11 +143,11 @@ async def test_server_mute_of_own_track_emits_event_and_silences(room: RoomUnder
         muted = await log.wait_for(TrackMuted)
         assert muted.participant.is_self
         assert muted.participant.identity == "bot"
-        await anyio.sleep(0.3)
+        await anyio.sleep(0.3)  # Audio that was on its way has arrived.
         before = received.loud_seconds_from("bot")
         await play_tone(bot, 440, 0.5)
         await bot.wait_for_playout()
-        await anyio.sleep(0.3)
+        await anyio.sleep(0.3)  # Audio that was on its way has arrived.
         assert received.loud_seconds_from("bot") == before
         bot.unmute()
         await play_tone(bot, 440, 0.5)

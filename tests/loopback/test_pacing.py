@@ -94,7 +94,7 @@ async def test_producer_ahead_of_real_time_survives_stalls(seconds: float, stall
 
     async def stall() -> None:
         nonlocal left
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.5)  # The producer is ahead by `send_buffer`.
         while left:
             left -= 1
             time.sleep(chance.uniform(0.02, 0.1))  # noqa: ASYNC251 - the stall under test

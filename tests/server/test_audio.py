@@ -226,7 +226,7 @@ async def test_first_frame_waits_for_subscriber(server: Server, token: TokenFact
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(send_frames, tx, frames_of_tone(440, 1.0, 16000))
-        await anyio.sleep(1.0)
+        await anyio.sleep(1.0)  # As long as the audio: none of it is played meanwhile.
         async with join_raw(server.url, token("late")) as peer, aclosing(peer.frames()) as received:
             # No audio is missing; a jitter buffer that has just begun stretches it a little.
             assert 0.98 <= (await receive_and_measure(received)).duration <= 1.2

@@ -126,6 +126,7 @@ def test_repr_is_short_and_omits_samples() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 8])
 def test_audio_frame_makes_the_round_trip_through_rtc(channels: int) -> None:
+    """Contract: from_rtc undoes to_rtc."""
     samples = np.random.default_rng(1).integers(-32768, 32768, (480, channels), np.int16)
     frame = AudioFrame(samples.tobytes(), 24000, channels)
     sdk_frame = frame.to_rtc()
@@ -138,12 +139,14 @@ def test_audio_frame_makes_the_round_trip_through_rtc(channels: int) -> None:
 
 
 def test_audio_frame_to_rtc_carries_samples_and_format_only() -> None:
+    """Contract: an rtc.AudioFrame has no place for participant, track and timestamp."""
     frame = AudioFrame(b"abcd", 16000, participant="ann", track_sid="t", timestamp=1.0, lost=0.5)
     assert AudioFrame.from_rtc(frame.to_rtc()) == AudioFrame(b"abcd", 16000)
     assert AudioFrame.from_rtc(AudioFrame(b"", 16000).to_rtc()).samples_per_channel == 0
 
 
 def test_audio_frame_from_rtc_copies_the_samples() -> None:
+    """Contract: a frame never changes after its construction."""
     sdk_frame = rtc.AudioFrame.create(16000, 1, 2)
     frame = AudioFrame.from_rtc(sdk_frame)
     sdk_frame.data[0] = 7
@@ -151,5 +154,6 @@ def test_audio_frame_from_rtc_copies_the_samples() -> None:
 
 
 def test_audio_frame_from_rtc_refuses_a_format_out_of_range() -> None:
+    """Contract: a format out of range is a ConfigError."""
     with pytest.raises(ConfigError, match="8000 to 192000 Hz"):
         AudioFrame.from_rtc(rtc.AudioFrame.create(4000, 1, 2))

@@ -10,6 +10,7 @@ from beluga_livekit.audio.backlog import StandingBacklog
 
 
 def test_backlog_reports_the_minimum_once_a_window() -> None:
+    """Contract: excess latency is the minimum of a whole window."""
     backlog = StandingBacklog(1.0)
     values = [50, 70, 30, 90, 80] * 2
     reports = [backlog.observe(100 + 0.25 * at, value) for at, value in enumerate(values)]
@@ -17,12 +18,14 @@ def test_backlog_reports_the_minimum_once_a_window() -> None:
 
 
 def test_backlog_that_drains_within_the_window_has_no_excess() -> None:
+    """Contract: a backlog that drains once in a window is no latency."""
     backlog = StandingBacklog(1.0)
     reports = [backlog.observe(0.1 * at, 0 if at == 7 else 500) for at in range(11)]
     assert reports[-1] == 0
 
 
 def test_backlog_window_begins_with_the_first_observation() -> None:
+    """Contract: the time before the first observation does not count."""
     backlog = StandingBacklog(1.0)
     assert backlog.observe(1000.0, 5.0) is None
     assert backlog.observe(1000.9, 4.0) is None
@@ -30,7 +33,7 @@ def test_backlog_window_begins_with_the_first_observation() -> None:
 
 
 def test_backlog_reset_discards_the_window() -> None:
-    """A paused reader's backlog is no latency: the window begins anew when it continues."""
+    """Contract: a paused reader's backlog is no latency: its window begins anew."""
     backlog = StandingBacklog(1.0)
     backlog.observe(0.0, 1)
     backlog.observe(0.9, 2)
@@ -42,6 +45,7 @@ def test_backlog_reset_discards_the_window() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.integers(0, 99)), max_size=60))
 def test_backlog_reports_every_minimum_and_nothing_between(steps: list[tuple[float, int]]) -> None:
+    """Contract: one report a window, for any sequence of observations."""
     backlog = StandingBacklog(1.0)
     now, start, seen = 0.0, None, list[int]()
     for step, value in steps:

@@ -83,3 +83,17 @@ def test_violations_are_found(tmp_path: Path) -> None:
 def test_file_keeps_to_language(path: Path) -> None:
     """Contract: docstrings, comments and test names use the project's plain words."""
     assert violations(path) == []
+
+
+TESTS = [path for path in FILES if path.name.startswith("test_")]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstring_of_test_names_origin(path: Path) -> None:
+    """Contract: each test says whether a contract, an SDK quirk or a regression requires it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                if name.startswith("test_"):
+                    origin = (ast.get_docstring(node) or "").partition(": ")[0]
+                    assert origin in ("Contract", "SDK quirk", "Regression"), name

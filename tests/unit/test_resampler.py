@@ -51,7 +51,7 @@ def test_resampler_delay_matches_reported_delay(in_rate: int, out_rate: int) -> 
     assert resampler.delay_samples == pytest.approx(resampler.delay * out_rate)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(
         [(48000, 16000), (16000, 48000), (44100, 48000), (48000, 44100), (48000, 47999)]

@@ -80,7 +80,7 @@ async def test_participant_returning_within_grace_has_not_left(
     room_state.remove_participant("ann")
     room_state.update_participant(Participant("ann", name="Ann"))
     await expected.next(TrackUnpublished, ParticipantUpdated)
-    await anyio.sleep(0.1)
+    await anyio.sleep(0.1)  # Twice the grace period passes.
     expected.nothing()
     room_state.remove_participant("ann")
     assert "ann" in room_state.participants
@@ -103,7 +103,7 @@ async def test_participant_lost_while_reconnecting_has_time_to_return(
     await expected.next(Reconnecting)
     with room_state.events() as late:
         assert isinstance(late.receive_nowait(), Reconnecting)
-    await anyio.sleep(0.2)
+    await anyio.sleep(0.2)  # Twice the time to return passes, which begins with the reconnect.
     expected.nothing()
     room_state.set_connected(room_name)
     room_state.set_connected(room_name)
@@ -148,7 +148,7 @@ async def test_disconnected_is_last_event_and_stops_timers(
     await expected.next(ParticipantJoined, Disconnected)
     with pytest.raises(anyio.EndOfStream):
         await expected.next(ParticipantLeft)
-    await anyio.sleep(0.1)
+    await anyio.sleep(0.1)  # Twice the grace period passes.
     assert "ann" in room_state.participants  # Its timer was stopped.
     with room_state.events() as late:
         assert [event async for event in late] == [Disconnected(DisconnectReason.ROOM_DELETED)]
@@ -194,7 +194,7 @@ async def test_published_track_cancels_departure_of_participant(
     assert list(room_state.present_participants()) == []
     room_state.add_track(Track("t1", "ann"))
     assert list(room_state.present_participants()) == [ANN]
-    await anyio.sleep(0.1)
+    await anyio.sleep(0.1)  # Twice the grace period passes.
     await expected.next(ParticipantJoined, TrackPublished)
     expected.nothing()
     assert room_state.tracks.keys() == {"t1"}

@@ -1,4 +1,4 @@
-"""LatencyTrimmer: trims the backlog of a real-time producer, and of no other."""
+"""LatencyTrimmer: the producers whose backlog is trimmed, and those that lose nothing."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ async def test_frame_belongs_to_the_epoch_in_which_its_send_began(session: Sessi
 
 
 async def test_discard_returns_the_sends_that_wait(session: Session) -> None:
-    """Contract of interrupt: the sends return, and later ones are queued."""
+    """Contract: interrupted sends return, and later ones are queued."""
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(session.queue.tx.send, FRAME)

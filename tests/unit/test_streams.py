@@ -26,6 +26,7 @@ def read_all(stream: LossyStream[int]) -> list[int]:
 
 
 async def test_lossy_stream_put_never_waits(stream: LossyStream[int]) -> None:
+    """Contract: the writer never waits for a reader."""
     for item in range(10_000):
         stream.put(item)
     assert stream.unread == 10_000
@@ -33,6 +34,7 @@ async def test_lossy_stream_put_never_waits(stream: LossyStream[int]) -> None:
 
 
 async def test_lossy_stream_rewrite_replaces_the_unread_items(stream: LossyStream[int]) -> None:
+    """Contract: rewrite changes all unread items in one step."""
     for item in range(5):
         stream.put(item)
     assert stream.rx.receive_nowait() == 0
@@ -43,7 +45,7 @@ async def test_lossy_stream_rewrite_replaces_the_unread_items(stream: LossyStrea
 async def test_lossy_stream_rewrite_hands_items_to_a_waiting_reader(
     stream: LossyStream[int],
 ) -> None:
-    """An empty buffer may have waiting readers; they receive the items in order."""
+    """Contract: an empty buffer may have waiting readers; they receive the items in order."""
     received: list[int] = []
 
     async def read(*, task_status: TaskStatus[None]) -> None:
@@ -59,6 +61,7 @@ async def test_lossy_stream_rewrite_hands_items_to_a_waiting_reader(
 
 
 async def test_lossy_stream_cancelled_reader_takes_no_item(stream: LossyStream[int]) -> None:
+    """Contract: an item handed to a cancelled reader stays in the stream."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stream.rx.receive)
         await anyio.wait_all_tasks_blocked()
@@ -72,6 +75,7 @@ async def test_lossy_stream_cancelled_reader_takes_no_item(stream: LossyStream[i
 async def test_lossy_stream_has_reader_until_the_last_clone_is_closed(
     stream: LossyStream[int],
 ) -> None:
+    """Contract: clones keep the stream alive."""
     clone = stream.rx.clone()
     stream.rx.close()
     assert stream.has_reader
@@ -81,6 +85,7 @@ async def test_lossy_stream_has_reader_until_the_last_clone_is_closed(
 
 
 async def test_lossy_stream_close_keeps_unread_items(stream: LossyStream[int]) -> None:
+    """Contract: unread items precede EndOfStream."""
     stream.put(1)
     stream.close()
     assert await stream.rx.receive() == 1
