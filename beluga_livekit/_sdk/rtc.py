@@ -40,7 +40,6 @@ Room = rtc.Room
 LocalTrack = rtc.LocalAudioTrack
 Track = rtc.LocalAudioTrack | rtc.RemoteAudioTrack
 Publication = rtc.LocalTrackPublication
-RemotePublication = rtc.RemoteTrackPublication
 
 
 def _filter_log(record: logging.LogRecord) -> bool:

@@ -54,7 +54,7 @@ class PacedAudioSource:
         self._last_tick = 0  # number of the tick that takes the last block of the queue
         self._recent: deque[Samples] = deque()  # the end of the audio: the queue, and a block more
         self._faded_at = 0  # position at which a fade-out ended the audio
-        self.end = 0  # position behind the last sample
+        self.end: int = 0  # position behind the last sample
 
     async def open(self) -> AudioSource:
         """Return the SDK's audio source. The first call makes it, as it starts a thread."""

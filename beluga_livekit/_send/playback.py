@@ -44,10 +44,10 @@ class Playback:
     def __init__(self, closed_error: Callable[[], Exception]) -> None:
         self._closed_error = closed_error  # for a playback that the end of the session cuts off
         self._send, self.frames = anyio.create_memory_object_stream[AudioFrame](0)
-        self.caller = anyio.CancelScope()  # of `play`; cancelled when the playback ends early
-        self.pumping = anyio.CancelScope()  # of the pump's work on it
-        self.released = anyio.Event()  # set when the pump has done with it
-        self.state = PlaybackState.QUEUED
+        self.caller: anyio.CancelScope = anyio.CancelScope()  # of `play`; an early end cancels it
+        self.pumping: anyio.CancelScope = anyio.CancelScope()  # of the pump's work on it
+        self.released: anyio.Event = anyio.Event()  # set when the pump has done with it
+        self.state: PlaybackState = PlaybackState.QUEUED
         self.start: int | None = None  # position of its first sample, once PLAYING
         self.end: int | None = None  # behind its last one, once the pump has taken all frames
         self.given = 0.0  # seconds that its source has given

@@ -60,7 +60,7 @@ class SendQueue:
         self.epoch = epoch  # returns the current one
         end, self.items = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
         self.state: Any = end._state  # noqa: SLF001 - the only way to make a subclass's end
-        self.tx = SendStream(self)
+        self.tx: SendStream = SendStream(self)
         end.close()
 
     @property
