@@ -76,6 +76,21 @@ async def test_interrupts_take_turns_in_order() -> None:
     assert not fake.epochs.current.ended.is_set()
 
 
+async def test_interrupt_waits_until_the_pump_is_idle() -> None:
+    """Contract: the pump holds nothing old when the next epoch begins."""
+    fake = Fake()
+    fake.source.may_cut.set()
+    epoch = fake.epochs.current
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fake.interrupt, "a")
+        await anyio.wait_all_tasks_blocked()
+        assert epoch.scope.cancel_called
+        assert not fake.replaced
+        epoch.idle.set()
+    assert fake.replaced == [("a", 100)]
+    assert epoch.ended.is_set()
+
+
 async def test_interrupts_are_bounded_by_one_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Contract: also those that wait for each other, of a source and a pump that hang."""
     monkeypatch.setattr(interrupt_module, "SILENCE_TIMEOUT", 0.2)
