@@ -24,7 +24,7 @@ nox.options.sessions = ["unit", "tests", "lowest", "lint", "types", "package"]
 # for nearly all of it.
 TWO_AT_ONCE = ("-n", "2", "--dist", "worksteal")
 THREE_AT_ONCE = ("-n", "3", "--dist", "worksteal")
-SIX_AT_ONCE = ("-n", "6", "--dist", "worksteal")
+FOUR_AT_ONCE = ("-n", "4", "--dist", "worksteal")
 
 # Branch coverage of beluga_livekit that a whole run has to reach (%).
 MIN_COVERAGE = 90
@@ -101,7 +101,7 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "erase")
     coverage = ("--cov", "--cov-append", "--cov-report=")
     codes = (0, 5) if session.posargs else (0,)  # a selection may leave one part empty
-    parts = {"not faults and not soak": TWO_AT_ONCE, "faults": SIX_AT_ONCE}
+    parts = {"not faults and not soak": TWO_AT_ONCE, "faults": FOUR_AT_ONCE}
     for marks, at_once in parts.items():
         command = ("pytest", "--require-server", "-m", marks, *at_once, *coverage)
         session.run(*command, *session.posargs, success_codes=codes)
@@ -114,7 +114,7 @@ def faults(session: nox.Session) -> None:
     """Run the tests of faults alone: servers killed, paused and restarted; hostile peers."""
     build_server(session)
     session.install(".[cli]", *groups("test"))
-    session.run("pytest", "--require-server", "-m", "faults", *SIX_AT_ONCE, *session.posargs)
+    session.run("pytest", "--require-server", "-m", "faults", *FOUR_AT_ONCE, *session.posargs)
 
 
 @nox.session

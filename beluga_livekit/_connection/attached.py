@@ -21,7 +21,7 @@ class AttachedConnection(RoomConnection):
         self._room = room
 
     async def join(self) -> None:
-        room, options = self._room, self._options
+        room, options = self.room, self._options
         if not room.isconnected():
             raise ConnectError(
                 "livekit: attaching failed: the room is not connected", retryable=False

@@ -206,6 +206,7 @@ class RoomConnection(Connection):
         self._parts = parts
         self._microphone = Microphone(parts.pump, options)
         self._adapter: RoomAdapter | None = None
+        self._room: rtc.Room | None = None  # the last one that was joined
 
     @property
     def adapter(self) -> RoomAdapter:
@@ -215,7 +216,9 @@ class RoomConnection(Connection):
 
     @property
     def room(self) -> rtc.Room:
-        return self.adapter.room
+        if self._room is None:
+            raise LiveKitError("livekit: the room has not been joined yet")
+        return self._room
 
     def subscribe(self, sids: Collection[str]) -> None:
         if self._adapter is not None:

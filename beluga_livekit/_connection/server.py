@@ -58,7 +58,7 @@ class ServerConnection(RoomConnection):
             adapter.close()
             if not adapter.is_reconnecting:
                 # Left while a track is being connected, the SDK leaks its threads.
-                await self.unpublish()
+                await self._microphone.unpublish(adapter.room)
             await rtc.leave(adapter.room)
         return DisconnectReason.CLIENT_INITIATED
 
@@ -96,7 +96,7 @@ class ServerConnection(RoomConnection):
                 raise ConnectError(
                     f"livekit: joining {grants.room!r} failed: the server chose {room.name!r}"
                 )
-            self._adapter = adapter
+            self._adapter, self._room = adapter, room
             parts.room_state.set_connected(rejoined=room.name)
             adapter.scan()
             if options.publish and grants.can_publish and not parts.pump.finished.is_set():
