@@ -77,7 +77,7 @@ class PreconnectAudio:
             sid = reader.info.attributes.get("trackId", "")
             complete, frames = self._recording(sid, identity)
             try:
-                frames += await self._read(reader)
+                frames[:] = await self._read(reader)  # a client may send it twice
             except (KeyError, ValueError, ConnectionError) as error:  # of its format or transfer
                 self._log.warning("decoding pre-connect audio of %r failed: %r", identity, error)
             complete.set()
