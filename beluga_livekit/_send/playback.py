@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from .._playout import Playout
 from ..audio.format import WIRE_RATE
@@ -41,6 +42,8 @@ class PlaybackState(Enum):
 class Playback:
     """A `play()` call: its frames, its state, and its position in the audio."""
 
+    frames: MemoryObjectReceiveStream[AudioFrame]
+
     def __init__(self, closed_error: Callable[[], Exception]) -> None:
         self._closed_error = closed_error  # for a playback that the end of the session cuts off
         self._send, self.frames = anyio.create_memory_object_stream[AudioFrame](0)
@@ -50,8 +53,8 @@ class Playback:
         self.state: PlaybackState = PlaybackState.QUEUED
         self.start: int | None = None  # position of its first sample, once PLAYING
         self.end: int | None = None  # behind its last one, once the pump has taken all frames
-        self.given = 0.0  # seconds that its source has given
-        self.is_exhausted = False  # whether that is all
+        self.given: float = 0.0  # seconds that its source has given
+        self.is_exhausted: bool = False  # whether that is all
         # Seconds played, and whether by an interrupt; None if the session closed before its end.
         self._outcome: tuple[float, bool] | None = None
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
@@ -54,6 +54,8 @@ class SendQueue:
     The queue holds no items: a send or `enqueue` returns when the pump receives its item. It ends
     when tx and its clones are closed; playbacks never keep it open.
     """
+
+    items: MemoryObjectReceiveStream[QueuedFrame | Playback]
 
     def __init__(self, closed_error: Callable[[], Exception], epoch: Callable[[], Epoch]) -> None:
         self.closed_error = closed_error
