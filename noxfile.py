@@ -22,7 +22,6 @@ nox.options.error_on_missing_interpreters = True
 # Most of their time the tests wait for audio; those that do not measure it, and those of faults,
 # for nearly all of it.
 TWO_AT_ONCE = ("-n", "2", "--dist", "worksteal")
-THREE_AT_ONCE = ("-n", "3", "--dist", "worksteal")
 FOUR_AT_ONCE = ("-n", "4", "--dist", "worksteal")
 
 # Branch coverage of beluga_livekit that a whole run has to reach (%).
@@ -141,7 +140,7 @@ def lowest(session: nox.Session) -> None:
     oldest = sorted({re.sub(r">=([\d.]+)[^;]*", r"==\1", line) for line in lines})
     session.install(".[cli]", *groups("test"), *oldest)
     marks = "not slow_audio and not faults and not soak"
-    command = ("pytest", "--require-server", "--loop=uvloop", "-m", marks, *THREE_AT_ONCE)
+    command = ("pytest", "--require-server", "--loop=uvloop", "-m", marks, *TWO_AT_ONCE)
     session.run(*command, *session.posargs)
 
 
