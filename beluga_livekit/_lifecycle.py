@@ -173,11 +173,10 @@ class SessionRunner:
         """Set the outcome, unless there is one; return it. Waiting sends read it when woken."""
         if self.outcome is None:
             self.outcome = outcome
-            if self._state is SessionState.JOINING or outcome.failure is not None:
-                pass  # raised to the user
-            elif outcome.is_loss:
+            is_raised = self._state is SessionState.JOINING or outcome.failure is not None
+            if outcome.is_loss and not is_raised:
                 self.log.error("connection failed: %s", outcome)
-            else:
+            elif not is_raised:
                 self.log.info("ended: %s", outcome)
         return self.outcome
 

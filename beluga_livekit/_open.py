@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Unpack, get_type_hints
+from typing import Any, Unpack
 
 from ._connection.attached import AttachedConnection
 from ._connection.base import Connection, SessionParts
@@ -217,7 +217,7 @@ def attach_room(room: rtc.Room, **keywords: Unpack[SessionKeywords]) -> SessionC
         ConfigError: An argument is wrong.
     """
     rtc.check_room(room)
-    check_names(keywords, get_type_hints(SessionKeywords).keys())
+    check_names(keywords, SessionKeywords.__annotations__)
     options = SessionOptions(**keywords)
     rtc.check_options(options)
     return SessionContextManager(lambda parts: AttachedConnection(room, options, parts), options)
@@ -235,7 +235,7 @@ def open_loopback(**keywords: Unpack[LoopbackKeywords]) -> SessionContextManager
     Raises:
         ConfigError: An argument is wrong.
     """
-    check_names(keywords, get_type_hints(LoopbackKeywords).keys())
+    check_names(keywords, LoopbackKeywords.__annotations__)
     options = SessionOptions(**keywords)
     participant = Participant("loopback")
     return SessionContextManager(

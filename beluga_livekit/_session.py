@@ -265,7 +265,7 @@ class LiveKitSession(
             anyio.ClosedResourceError: The session is closed.
         """
         self._check_open()
-        check_names(keywords, ParticipantKeywords.__annotations__.keys())
+        check_names(keywords, ParticipantKeywords.__annotations__)
         if not callable(handler):
             raise TypeError(f"the handler must be callable, got {type(handler).__name__}")
         if not (is_number(rejoin_grace) and rejoin_grace >= 0):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Self, Unpack, get_type_hints
+from typing import Self, Unpack
 
 import attrs
 
@@ -78,7 +78,7 @@ class LoopbackRoom:
             raise ConfigError(f"identity must be a string that is not empty, got {identity!r}")
         if kind not in (kinds := [str(each) for each in ParticipantKind]):
             raise ConfigError(f"kind must be one of {kinds}, got {kind!r}")
-        check_names(keywords, get_type_hints(LoopbackKeywords).keys())
+        check_names(keywords, LoopbackKeywords.__annotations__)
         participant = Participant(identity, name, ParticipantKind(kind), attributes, metadata)
         options = SessionOptions(**keywords)
         return SessionContextManager(

@@ -6,7 +6,8 @@ from .._errors import ConnectError, DisconnectReason
 from .._options import SessionOptions
 from .._sdk import rtc
 from .base import Outcome, SessionParts
-from .room_adapter import RoomAdapter, RoomConnection
+from .room_adapter import RoomAdapter
+from .room_connection import RoomConnection
 
 # Time that the owner of the room has to subscribe to a new track before we do (s). What the owner
 # has subscribed to is not ours to release. It takes a round trip.
@@ -21,26 +22,20 @@ class AttachedConnection(RoomConnection):
         self._room = room
 
     async def join(self) -> None:
-        room, options = self.room, self._options
+        room, timeout = self.room, self._options.connect_timeout
         if not room.isconnected():
             raise ConnectError(
                 "livekit: attaching failed: the room is not connected", retryable=False
             )
         self._parts.log.bind(room.local_participant.identity, room.name)
         adapter = self._adapter = RoomAdapter(room, self._parts, self._microphone, OWNER_GRACE)
-        adapter.scan()
-        if options.publish and rtc.may_publish(room):
-            timeout = options.connect_timeout
-            with anyio.move_on_after(timeout) as scope, adapter.joining:
-                await adapter.publish()
-            if adapter.ended.is_set():
-                reason = adapter.reason or "the room has ended"
-                raise ConnectError(f"livekit: attaching failed: {reason}", retryable=False)
-            if scope.cancelled_caught:
-                raise ConnectError(f"livekit: attaching failed: no answer within {timeout:g} s")
-        else:
-            self.receives_only = True
-            self._parts.pump.cancel()
+        with anyio.move_on_after(timeout) as scope, adapter.joining:
+            await self._begin(adapter, may_publish=rtc.may_publish(room))
+        if adapter.ended.is_set():
+            reason = adapter.reason or "the room has ended"
+            raise ConnectError(f"livekit: attaching failed: {reason}", retryable=False)
+        if scope.cancelled_caught:
+            raise ConnectError(f"livekit: attaching failed: no answer within {timeout:g} s")
         self._parts.log.info("attached")
 
     async def run(self) -> Outcome:

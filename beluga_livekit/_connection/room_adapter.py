@@ -1,17 +1,16 @@
-"""`RoomAdapter` connects one `rtc.Room` to the session; `RoomConnection` has one after another."""
+"""`RoomAdapter`: connects one `rtc.Room` to the session."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 
-from .._errors import DisconnectReason, LiveKitError
-from .._options import SessionOptions
+from .._errors import DisconnectReason
 from .._room.state import Track
 from .._sdk import rtc
 from .._tasks import GraceTimers
-from .base import Connection, SessionParts
+from .base import SessionParts
 from .microphone import Microphone
 from .subscriptions import Subscriptions
 
@@ -192,43 +191,3 @@ class RoomAdapter:
             self._timers.start("state", STATE_GRACE, lambda: self._end(None))
         elif state != rtc.ConnectionState.CONN_RECONNECTING:
             self._timers.start("state", STATE_GRACE, self._set_reconnected)
-
-
-class RoomConnection(Connection):
-    """A connection through the adapter of the current room; there is none before the join."""
-
-    # Encoding, the network, and the far jitter buffer: leaving at once cuts off the last word.
-    linger = 0.2
-
-    def __init__(self, options: SessionOptions, parts: SessionParts) -> None:
-        self.receives_only = False
-        self._options = options
-        self._parts = parts
-        self._microphone = Microphone(parts.pump, options)
-        self._adapter: RoomAdapter | None = None
-        self._room: rtc.Room | None = None  # the last one that was joined
-
-    @property
-    def adapter(self) -> RoomAdapter:
-        if self._adapter is None:
-            raise LiveKitError("livekit: the room has not been joined yet")
-        return self._adapter
-
-    @property
-    def room(self) -> rtc.Room:
-        if self._room is None:
-            raise LiveKitError("livekit: the room has not been joined yet")
-        return self._room
-
-    def subscribe(self, sids: Collection[str]) -> None:
-        if self._adapter is not None:
-            self._adapter.subscriptions.apply(sids)
-
-    async def unpublish(self) -> None:
-        await self._microphone.unpublish(self.room)
-
-    def set_muted(self, muted: bool) -> None:
-        self._microphone.set_muted(muted)
-
-    async def send_dtmf(self, code: int, digit: str) -> None:
-        await rtc.send_dtmf(self.room, code, digit)

@@ -20,7 +20,8 @@ from .._sdk import rtc
 from .._token import Grants, Token, read_token
 from .base import Outcome, SessionParts
 from .rejoin import Backoff
-from .room_adapter import RoomAdapter, RoomConnection
+from .room_adapter import RoomAdapter
+from .room_connection import RoomConnection
 
 
 class ServerConnection(RoomConnection):
@@ -98,12 +99,8 @@ class ServerConnection(RoomConnection):
                 )
             self._adapter, self._room = adapter, room
             parts.room_state.set_connected(rejoined=room.name)
-            adapter.scan()
-            if options.publish and grants.can_publish and not parts.pump.finished.is_set():
-                await adapter.publish()
-            else:
-                self.receives_only = True
-                parts.pump.cancel()
+            may_publish = grants.can_publish and not parts.pump.finished.is_set()
+            await self._begin(adapter, may_publish=may_publish)
         if adapter.ended.is_set():
             reason = adapter.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)

@@ -51,7 +51,7 @@ class FrameBuffer(LossyStream[AudioFrame]):
         super().__init__()
         self._max_age = max_age  # limit of the time that a frame waits (s)
         self._max_delay = math.inf if max_delay is None else max_delay  # of undrained audio (s)
-        self._log_warning = partial(_log_warning, log, name)
+        self._log_warning = partial(log.warning, "%s %s", name)
         self._entries: deque[_Entry] = deque()
         self._buffered: defaultdict[str | None, float] = defaultdict(float)  # seconds, by track
         self._lost: defaultdict[str | None, float] = defaultdict(float)  # not in a frame's `lost`
@@ -89,17 +89,18 @@ class FrameBuffer(LossyStream[AudioFrame]):
             self.rewrite(self._newest)
             trimmed = self.seconds_dropped - before
             self.seconds_trimmed += trimmed
-            self._warn("%s is read in real time but late: trimmed %.2f s", trimmed)
+            self._warn(f"is read in real time but late: trimmed {trimmed:.2f} s")
         elif now - self._entries[0].since > self._max_age or self.seconds_buffered > MAX_CONTENT:
             hint = "without pauses" if self._read_at > 0 else "it, or close it"
-            message = f"%s was not read for %.1f s: dropping the oldest frames; read {hint}"
-            self._warn(message, self._max_age)
+            limit = f"{self._max_age:.1f} s"
+            self._warn(f"was not read for {limit}: dropping the oldest frames; read {hint}")
             self.rewrite(self._without_oldest)
 
     def _forget_read(self) -> None:
-        while len(self._entries) > self.unread:
+        if len(self._entries) > (unread := self.unread):
             self._read_at = time.monotonic()
-            self._remove_oldest_entry()
+            while len(self._entries) > unread:
+                self._remove_oldest_entry()
 
     def _add_entry(self, entry: _Entry) -> None:
         self._entries.append(entry)
@@ -148,14 +149,10 @@ class FrameBuffer(LossyStream[AudioFrame]):
         self.frames_dropped += 1
         self.seconds_dropped += frame.duration
 
-    def _warn(self, message: str, seconds: float) -> None:
+    def _warn(self, message: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            self._log_warning(message, seconds)
-
-
-def _log_warning(log: SessionLog, name: str, message: str, seconds: float) -> None:
-    log.warning(message, name, seconds)
+            self._log_warning(message)
 
 
 def _crossfaded(old: AudioFrame, new: AudioFrame) -> bytes:

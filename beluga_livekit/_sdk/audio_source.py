@@ -107,11 +107,12 @@ def _take_answers(client: Any) -> None:
     put = client.queue.put
 
     def put_others(event: Any) -> None:
-        answer = event.capture_audio_frame  # empty in other events
-        if (source := _waiting.pop(answer.async_id, None)) is None:
-            put(event)
-        else:
-            source._answer(answer.async_id, answer.error)
+        if event.HasField("capture_audio_frame"):
+            answer = event.capture_audio_frame
+            if (source := _waiting.pop(answer.async_id, None)) is not None:
+                source._answer(answer.async_id, answer.error)
+                return
+        put(event)
 
     client.queue.put = put_others
 

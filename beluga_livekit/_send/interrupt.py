@@ -18,9 +18,7 @@ class Epoch:
 
     def __init__(self) -> None:
         self.scope: anyio.CancelScope = anyio.CancelScope()  # of the pump's work
-        self.idle: anyio.Event = (
-            anyio.Event()
-        )  # set when the pump has left `scope`, holding no audio
+        self.idle: anyio.Event = anyio.Event()  # set when the pump has left it, without audio
         self.ended: anyio.Event = anyio.Event()  # set when the next epoch has begun
         self.cut_at = 0  # position at which the interrupt cut off the audio
 
