@@ -58,8 +58,8 @@ os.environ["PATH"] = os.pathsep.join(
 
 
 def name_missing_pythons(session: nox.Session) -> None:
-    """Print, in the last of several sessions, which versions are not tested on this machine."""
-    if session.python == max(PYTHONS):
+    """Print which versions are not tested on this machine, in the last of several sessions."""
+    if session.python in (None, max(PYTHONS)):
         for version in VERSIONS:
             if version not in PYTHONS:
                 session.warn(f"Python {version} is not on this machine: nothing is tested on it")
@@ -97,6 +97,7 @@ def loopback(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run all tests, with asyncio's debug mode; then those of faults. Check their coverage."""
+    name_missing_pythons(session)
     build_server(session)
     session.install(".[cli]", *groups("test"))
     session.run("coverage", "erase")

@@ -63,9 +63,9 @@ async def test_interrupt_fades_out_play_and_reports_seconds_played() -> None:
 @pytest.mark.slow_audio
 @pytest.mark.parametrize(
     ("tries", "starved"),
-    # A process that gets no CPU in time misses the clock tick of the fade. The soak, on a machine
-    # of its own, allows no miss.
-    [(25, 10), pytest.param(100, 0, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
+    # A process that gets no CPU in time misses the clock tick of the fade (measured: 0 to 2 of 25
+    # beside two busy processes, 0 alone). The soak, on a machine of its own, allows no miss.
+    [(25, 4), pytest.param(100, 0, marks=[pytest.mark.soak, pytest.mark.timeout(300)])],
 )
 async def test_interrupt_is_silent_in_time_at_any_moment(tries: int, starved: int) -> None:
     """Contract: in every state of the pump: silent within 20 ms, no click, all of the new audio."""

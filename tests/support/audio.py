@@ -213,10 +213,6 @@ class Recording:
         await wait_for(lambda: len(self.sound) and self._seconds_silent() >= after)
         return self.sound
 
-    async def wait_for_next_frame(self) -> None:
-        before = len(self.frames)
-        await wait_for(lambda: len(self.frames) > before)
-
     def _seconds_silent(self) -> float:
         seconds = 0.0
         for frame in reversed(self.frames):

@@ -9,29 +9,19 @@ import anyio
 import attrs
 import numpy as np
 import pytest
+from support.clock import Clock, replace_time
 
 from beluga_livekit import AudioFrame
 from beluga_livekit._logging import SessionLog
+from beluga_livekit._receive import frame_buffer
 from beluga_livekit._receive.frame_buffer import MAX_CONTENT, FrameBuffer
 
 pytestmark = pytest.mark.anyio
 
 
-class Clock:
-    """A clock that only the test advances: waiting takes no time."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("beluga_livekit._receive.frame_buffer.time", clock)
-    return clock
+    return replace_time(monkeypatch, frame_buffer)
 
 
 @pytest.fixture
@@ -322,3 +312,16 @@ async def test_frame_buffer_trims_after_the_window_of_a_long_receive_buffer(cloc
     assert queue.seconds_trimmed == pytest.approx(10 * 0.02)
     queue.close()
     queue.rx.close()
+
+
+async def test_frame_buffer_warning_has_stream_name_with_any_characters(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Contract: a participant's identity is part of the name, and may contain a `%`."""
+    buffer = FrameBuffer(1.0, None, SessionLog(), "the stream of '100%s'")
+    buffer.put(frame(0))
+    clock.now += 2.0
+    buffer.put(frame(1))
+    assert "the stream of '100%s' was not read for 1.0 s" in caplog.text
+    buffer.close()
+    buffer.rx.close()

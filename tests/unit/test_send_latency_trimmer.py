@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 import pytest
+from support.clock import Clock, replace_time
 
 from beluga_livekit import AudioFrame
 from beluga_livekit._send import latency_trimmer as trimmer_module
@@ -14,21 +15,9 @@ from beluga_livekit.audio.format import BLOCK
 FRAME = AudioFrame.from_samples(np.full(2 * BLOCK, 1000, np.int16), 48_000)
 
 
-class Clock:
-    """A clock that is set by hand, in the place of the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(trimmer_module, "time", clock)
-    return clock
+    return replace_time(monkeypatch, trimmer_module)
 
 
 def observe(clock: Clock, trimmer: LatencyTrimmer, queued: list[float], waited: bool = True) -> int:
