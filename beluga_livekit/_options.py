@@ -152,6 +152,19 @@ class ReceiveOptions:
         """Samples per channel in every frame."""
         return self.frame_size or round(self.sample_rate * DEFAULT_FRAME)
 
+    @property
+    def is_selective(self) -> bool:
+        """Whether participants were chosen by the user."""
+        return self.participants is not None or self.participant_kinds is not None
+
+    @property
+    def named_participants(self) -> frozenset[str]:
+        """The identities that are selected whether or not they are present."""
+        if self.participants is None or callable(self.participants):
+            return frozenset()
+        names = self.participants
+        return frozenset([names] if isinstance(names, str) else names)
+
     def selects(self, participant: Participant, source: TrackSource | None = None) -> bool:
         """Return whether a participant, or its track of this source, is selected."""
         return (source is None or source in self.sources) and is_selected(

@@ -72,6 +72,21 @@ class ParticipantUpdated:
 
 
 @attrs.frozen
+class PermissionsChanged(_ParticipantEvent):
+    """A participant's permissions have changed; with `participant.is_self` ours.
+
+    While publishing is not permitted, sends wait, and nothing counts as played.
+
+    Attributes:
+        can_publish: Whether it may publish tracks.
+        can_subscribe: Whether it may subscribe to tracks.
+    """
+
+    can_publish: bool
+    can_subscribe: bool
+
+
+@attrs.frozen
 class _TrackEvent(_ParticipantEvent):
     source: TrackSource
     sid: str
@@ -119,7 +134,7 @@ class EventsDropped:
 
 RoomEvent = (
     Reconnecting | Reconnected | Rejoined | Disconnected
-    | ParticipantJoined | ParticipantLeft | ParticipantUpdated
+    | ParticipantJoined | ParticipantLeft | ParticipantUpdated | PermissionsChanged
     | TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted
     | DtmfReceived | EventsDropped
 )  # fmt: skip

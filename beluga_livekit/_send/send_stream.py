@@ -45,6 +45,7 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
             if module.startswith("livekit.rtc") and name == "AudioFrame":
                 remedy = "convert it: AudioFrame.from_rtc(frame)"
             raise TypeError(f"tx takes beluga_livekit.AudioFrame, got {module}.{name}; {remedy}")
+        self._queue.check_accepts()
         return QueuedFrame(item, self._queue.epoch())
 
 
@@ -63,14 +64,21 @@ class SendQueue:
         end, self.items = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
         self.state: Any = end._state  # noqa: SLF001 - the only way to make a subclass's end
         self.tx: SendStream = SendStream(self)
+        self.is_refusing = False  # whether sends fail at once although the session is open
         end.close()
 
     @property
     def is_ended(self) -> bool:
         return self.items.statistics().open_send_streams == 0
 
+    def check_accepts(self) -> None:
+        """Raise `closed_error` while sends are refused."""
+        if self.is_refusing:
+            raise self.closed_error()
+
     async def enqueue(self, playback: Playback) -> None:
         """Queue a playback; return when the pump receives it."""
+        self.check_accepts()
         if self.is_ended:
             raise anyio.ClosedResourceError("livekit: tx is closed")
         with MemoryObjectSendStream[Any](self.state) as end, raising(self.closed_error):
