@@ -89,7 +89,7 @@ def to_int16(array: NDArray[Any]) -> Samples:
     if not math.isfinite(peak):
         raise ValueError("the samples hold NaN or infinity")
     if peak > MAX_PEAK * (1.0 if is_float else 32768.0):
-        expected, remedy = "integers in [-32768, 32767]; on the scale of int32", "/ 2147483648.0"
+        expected, remedy = "integers in [-32768, 32767]; on the scale of int32", " / 2147483648.0"
         if is_float:
             expected, remedy = "floats in [-1, 1]; on the scale of int16", ".astype(np.int16)"
         raise ValueError(f"the samples reach {peak:g}, expected {expected}, pass samples{remedy}")
