@@ -63,6 +63,8 @@ def test_pcm_decoder_refuses_audio_file(kind: str, piece: int) -> None:
         b"\x00\x00\x00\x1cfree",
         b"\xff\xff" * 8,  # -1: a bit rate that does not exist
         b"\xff\xfb\x94\xc4" + bytes(2000),  # the header of an MP3 frame, and no second one
+        b"\xff\xfb\x94\xc4" + bytes(380) + b"\xff\xf3\x94\xc4" + bytes(12),  # of another version
+        b"\xff\xfb\x94\xc4" + bytes(380) + b"\xff\xfb\xf4\xc4" + bytes(12),  # no bit rate
         b"\xff\xf1L\x80%_\xfc" + bytes(9001),  # of an AAC frame
         bytes(2000),
     ],
