@@ -15,7 +15,8 @@ __all__ = ["PcmReceiveStream", "PcmSendStream"]
 class PcmSendStream(ByteSendStream):
     """Sends raw PCM, in chunks of any size, as frames.
 
-    Closing it closes `tx`. To keep `tx` open, give it a clone.
+    Closing it closes `tx`. To keep `tx` open, give it a clone. Use one for each continuous piece of
+    PCM: half a sample that one piece leaves would shift all samples of the next.
 
     Args:
         tx: Stream that the frames are sent to.
@@ -24,9 +25,6 @@ class PcmSendStream(ByteSendStream):
 
     Raises:
         ConfigError: The format is out of range.
-
-    Bytes of several plays, each cut anywhere, take a stream each: half a sample that one leaves
-    would shift all samples of the next.
     """
 
     def __init__(
@@ -40,7 +38,7 @@ class PcmSendStream(ByteSendStream):
     async def send(self, item: bytes) -> None:
         """Send a chunk. A sample that it leaves incomplete is held until the next chunk.
 
-        A send that fails or is cancelled has sent nothing, and can be repeated.
+        After a send that failed or was cancelled, repeat the chunk: what is held is as before it.
 
         Raises:
             anyio.BusyResourceError: Another task sends.
