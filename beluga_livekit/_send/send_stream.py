@@ -1,10 +1,12 @@
 """`SendStream`, which is tx, and the queue between tx and the pump."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
+from inspect import isawaitable
 from typing import Any, Self
 
 import anyio
+import numpy as np
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..audio.frame import AudioFrame
@@ -40,13 +42,25 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
 
     def _queued(self, item: AudioFrame) -> QueuedFrame:
         if not isinstance(item, AudioFrame):
-            module, name = type(item).__module__, type(item).__qualname__
-            remedy = "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
-            if module.startswith("livekit.rtc") and name == "AudioFrame":
-                remedy = "convert it: AudioFrame.from_rtc(frame)"
-            raise TypeError(f"tx takes beluga_livekit.AudioFrame, got {module}.{name}; {remedy}")
+            raise TypeError(_type_error(item))
         self._queue.check_accepts()
         return QueuedFrame(item, self._queue.epoch())
+
+
+def _type_error(item: object) -> str:
+    got = f"{type(item).__module__}.{type(item).__qualname__}"
+    remedy = "send AudioFrames"
+    if isinstance(item, bytes | bytearray | memoryview):
+        remedy = "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
+    elif isinstance(item, np.ndarray):
+        remedy = "make one of its samples: AudioFrame.from_samples(samples, sample_rate)"
+    elif got.startswith("livekit.rtc") and got.endswith(".AudioFrame"):
+        remedy = "convert it: AudioFrame.from_rtc(frame)"
+    elif isawaitable(item):
+        remedy = "await it"
+    elif isinstance(item, Iterable | AsyncIterable):
+        remedy = "send its frames one by one, or pass it to session.play(frames)"
+    return f"tx takes beluga_livekit.AudioFrame, got {got}; {remedy}"
 
 
 class SendQueue:

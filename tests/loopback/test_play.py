@@ -137,7 +137,7 @@ async def test_error_of_source_is_raised_by_play_and_queue_continues() -> None:
         ([None], {}, TypeError, "its source gave NoneType"),
         (run_until_blocked, {}, TypeError, "got function; call it"),
         (b"1234", {}, ConfigError, "bytes have no sample rate; pass sample_rate="),
-        ([b"123"], {"sample_rate": 16000}, ValueError, "within a sample: 1 of 2 bytes"),
+        ([b"RIFF....WA", b"VEfmt "], {"sample_rate": 16000}, ConfigError, "a file .WAV., not raw"),
         ([b"12"], {"sample_rate": 50}, ConfigError, "sample_rate must be 8000 to"),
         ([b"12"], {"sample_rate": 16000, "num_channels": 0}, ConfigError, "num_channels must be"),
     ],
@@ -153,6 +153,15 @@ async def test_play_rejects_wrong_source_and_queue_continues(
         assert await session.play(frame_of(NEW)) == Playout(
             len(NEW) / RATE, 0.0, 0.0, interrupted=False
         )
+
+
+async def test_play_drops_incomplete_last_sample(caplog: pytest.LogCaptureFixture) -> None:
+    """Contract: PCM that ends within a sample is played, with one warning."""
+    async with open_exact_loopback() as session:
+        pcm = [OLD.tobytes()[:-1]]
+        playout = await session.play(pcm, sample_rate=RATE)
+    assert playout.played == pytest.approx((len(OLD) - 1) / RATE)
+    assert caplog.text.count("PCM decoding dropped 1 of 2 bytes of a sample") == 1
 
 
 async def test_play_closes_coroutine_that_was_not_awaited() -> None:
