@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 from ._connection.attached import AttachedConnection
 from ._connection.base import Connection, SessionParts
@@ -17,6 +17,11 @@ from ._room.participants import Participant, ParticipantFilter, ParticipantKinds
 from ._sdk import rtc
 from ._session import LiveKitSession
 from ._token import Token, read_token
+
+_MISUSE = (
+    "livekit: opening the session failed: it is an async context manager; "
+    "write `async with open_livekit(...) as (rx, tx):`"
+)
 
 
 class SessionContextManager(AbstractAsyncContextManager[LiveKitSession, bool]):
@@ -53,6 +58,20 @@ class SessionContextManager(AbstractAsyncContextManager[LiveKitSession, bool]):
             await runner.leave(drain=False)
             raise
         return LiveKitSession(runner)
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(_MISUSE)
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(_MISUSE)
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError(_MISUSE)
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(_MISUSE)
+
+    def __exit__(self, *_: object) -> None: ...  # Python looks for it before it enters
 
     async def __aexit__(
         self,

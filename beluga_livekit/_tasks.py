@@ -1,10 +1,14 @@
 """Waiting for tasks, changes and timers, whatever is cancelled meanwhile."""
 
 import asyncio
+import importlib
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 import anyio
+
+# anyio imports its backend at the first use, and would block the event loop for 0.1 s.
+importlib.import_module("anyio._backends._asyncio")
 
 T = TypeVar("T")
 

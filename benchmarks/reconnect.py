@@ -35,7 +35,7 @@ HOP = RATE // 200
 LOUD = 1000  # quietest level of the chirp in a recording (peak)
 TOLERANCE = 0.02  # by which the jitter buffer stretches and shortens (s)
 # Less than this between two moments (s) has arrived, although it is unclear: the jitter buffer
-# stretches and shortens sound. More is a loss, which it conceals by a tone that stands still.
+# stretches and shortens sound. More is a loss, which it conceals by a tone that does not move.
 UNCLEAR = 0.06
 FAIL_AT = 2.0  # of the chirp (s)
 SCENARIOS = {
@@ -91,7 +91,7 @@ SUBJECTS = {"beluga_livekit": ours, "raw SDK": raw}
 
 @attrs.define
 class Part:
-    """What a recorder has received of one track, and the time of arrival of each frame (s)."""
+    """Audio received of one track, and the time of arrival of each frame (s)."""
 
     frames: list[NDArray[np.int16]] = attrs.field(factory=list)
     arrivals: list[float] = attrs.field(factory=list)
@@ -125,7 +125,7 @@ class Recorder:
 
 @attrs.frozen
 class Arrived:
-    """How one chirp arrived, in seconds."""
+    """How one chirp arrived (s)."""
 
     missing: float
     repeated: float
@@ -144,7 +144,7 @@ def find_moments(sound: NDArray[np.int16]) -> NDArray[np.float64]:
         moment = (peak * RATE / (16 * WINDOW) - FIRST) / SLOPE
         moments.append(moment if is_loud and is_pure else np.nan)
     times = np.array(moments)
-    # Four hops on, the chirp is 20 ms on: a concealed loss stands still, an overlap jumps.
+    # Four hops on, the chirp is 20 ms on: a concealed loss does not move, an overlap jumps.
     steady = np.abs(times[4:] - times[:-4] - 4 * HOP / RATE) < TOLERANCE / 2
     return np.where(steady, times[:-4], np.nan)
 

@@ -59,16 +59,16 @@ class Microphone:
         source = await self._parts.pump.source.open()
         self.first_subscriber.begin(room, restrict=room is not self._room)
         self._room, self._track = room, rtc.local_track(source.rtc)
-        self._is_permitted, self._link = True, _Link.CONNECTED
         self._publication = await rtc.publish(room, self._track, self._options)
-        self._is_current = True
+        # Not before: `run` would publish at the same time.
+        self._link, self._is_permitted, self._is_current = _Link.CONNECTED, True, True
         self.apply_mute()
         self._parts.pump.refuse(False)
         self._parts.room_state.changed.set()
 
     def refuse(self, room: rtc.Room) -> None:
-        """Let sends fail, or wait if they did not before: publishing is not permitted yet."""
-        self._parts.pump.refuse(self._room is None)
+        """Let sends fail: the token does not permit to publish, and the server may later."""
+        self._parts.pump.refuse(True)
         self._room, self._link, self._is_current = room, _Link.CONNECTED, False
         self.set_permitted(False)
 
@@ -151,8 +151,9 @@ class Microphone:
         """Wait until media is up, and publish again where the track is gone."""
         while not self._is_up:
             room = self._room
-            is_connected = self._link is _Link.CONNECTED
-            if room is not None and is_connected and self._is_permitted and self._options.publish:
+            is_wanted = self._options.publish and not self._parts.pump.finished.is_set()
+            is_connected = self._link is _Link.CONNECTED and self._is_permitted
+            if room is not None and is_connected and is_wanted:
                 await self._publish_again(room)
             else:
                 await self._parts.room_state.changed.wait()

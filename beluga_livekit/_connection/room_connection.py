@@ -71,7 +71,7 @@ class RoomConnection(Connection):
     async def _begin(self, adapter: RoomAdapter, *, may_publish: bool) -> None:
         """Add what is in a joined room, and publish our track if that is wanted and permitted."""
         adapter.scan()
-        if not self._options.publish:
+        if not self._options.publish or self._parts.pump.finished.is_set():
             self._parts.pump.cancel()
         elif may_publish:
             await adapter.publish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 import anyio
 import pytest
@@ -219,3 +220,19 @@ async def test_closed_rx_leaves_session_that_only_sends() -> None:
         assert session.statistics().receive.frames == before.receive.frames
         spent = (time.process_time() - cpu) / (time.monotonic() - wall)
         assert spent < 0.8  # Of a core: nothing spins.
+
+
+@pytest.mark.parametrize("misuse", ["for", "await", "with", "async for"])
+async def test_session_names_async_with_when_opened_otherwise(misuse: str) -> None:
+    """Contract: an error that says what to write."""
+    opened: Any = open_loopback()
+    with pytest.raises(TypeError, match="write `async with"):
+        if misuse == "for":
+            _rx, _tx = opened
+        elif misuse == "await":
+            await opened
+        elif misuse == "with":
+            with opened:
+                pass
+        else:
+            aiter(opened)
