@@ -8,6 +8,7 @@ import anyio
 import numpy as np
 import pytest
 from support.audio import measure, receive_until_silent, samples_of, tone
+from support.waiting import DEADLINE
 
 from beluga_livekit import AudioFrame, ConfigError, LiveKitSession
 from beluga_livekit.pcm import PcmReceiveStream, PcmSendStream
@@ -90,12 +91,12 @@ async def test_pcm_receive_stream_loses_nothing_to_second_task() -> None:
 
         tasks.start_soon(read)
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(anyio.BusyResourceError):
+        with pytest.raises(anyio.BusyResourceError), anyio.fail_after(DEADLINE):
             await source.receive(100)
         for frame in frames:
             send.send_nowait(frame)
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(anyio.BusyResourceError):
+        with pytest.raises(anyio.BusyResourceError), anyio.fail_after(DEADLINE):
             await source.receive(100)
         send.close()
     assert received == pcm
@@ -149,7 +150,7 @@ async def test_pcm_send_stream_refuses_second_task() -> None:
     async with PcmSendStream(send) as out, receive, anyio.create_task_group() as tasks:
         tasks.start_soon(out.send, b"abcde")
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(anyio.BusyResourceError):
+        with pytest.raises(anyio.BusyResourceError), anyio.fail_after(DEADLINE):
             await out.send(b"fg")
         assert (await receive.receive()).data == b"abcd"
         await anyio.wait_all_tasks_blocked()
