@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ from .._errors import DisconnectReason
 from .._room.state import Track
 from .._sdk import rtc
 from .._tasks import GraceTimers
+from . import encryption
 from .base import SessionParts
 from .microphone import Microphone
 from .subscriptions import Subscriptions
@@ -53,6 +55,7 @@ class RoomAdapter:
             "track_unpublished": self._remove_track,
             "track_muted": lambda participant, track: self._set_muted(participant, track, True),
             "track_unmuted": lambda participant, track: self._set_muted(participant, track, False),
+            "e2ee_state_changed": partial(encryption.set_state, parts),
             "sip_dtmf_received": self._add_dtmf,
             "local_track_subscribed": self._local_track_subscribed,
             "local_track_republished": self._local_track_republished,
@@ -120,6 +123,7 @@ class RoomAdapter:
                 muted=publication.muted,
                 has_preconnect_audio=rtc.TF_PRECONNECT_BUFFER in publication.audio_features,
                 publication=publication,
+                can_decrypt=encryption.decryption_of(self.room, publication),
             )
             self._parts.room_state.add_track(track)
 
@@ -131,6 +135,8 @@ class RoomAdapter:
         self.subscriptions.confirm(publication.sid)
         num_channels = 2 if rtc.TF_STEREO in publication.audio_features else 1
         self._parts.room_state.set_audio(publication.sid, audio, num_channels)
+        if publication.encryption_type:
+            self._parts.readers.start_soon(encryption.watch, self._parts, publication.sid, audio)
 
     def _unset_audio(self, audio: Any, publication: Any, participant: Any) -> None:
         self.subscriptions.unsubscribed(publication.sid)

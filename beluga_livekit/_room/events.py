@@ -93,6 +93,13 @@ class TrackUnmuted(_TrackEvent):
     """A track is no longer muted."""
 
 
+class TrackUndecryptable(_TrackEvent):
+    """A selected track is encrypted, and the session has no key for it or another one.
+
+    rx has silence in its place. The event comes once for each track.
+    """
+
+
 @attrs.frozen
 class DtmfReceived:
     """A participant has pressed a telephone key.
@@ -121,7 +128,7 @@ RoomEvent = (
     Reconnecting | Reconnected | Rejoined | Disconnected
     | ParticipantJoined | ParticipantLeft | ParticipantUpdated
     | TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted
-    | DtmfReceived | EventsDropped
+    | TrackUndecryptable | DtmfReceived | EventsDropped
 )  # fmt: skip
 
 
