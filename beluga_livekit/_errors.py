@@ -29,7 +29,10 @@ def display_url(url: str) -> str:
 
 
 class DisconnectReason(StrEnum):
-    """Why a session is no longer in its room, named as in LiveKit."""
+    """Why a session is no longer in its room, named as in LiveKit.
+
+    DEPARTURE_TIMEOUT is our own: the last selected participant has left (`departure_timeout`).
+    """
 
     UNKNOWN = "unknown"
     CLIENT_INITIATED = "client_initiated"
@@ -48,6 +51,7 @@ class DisconnectReason(StrEnum):
     CONNECTION_TIMEOUT = "connection_timeout"
     MEDIA_FAILURE = "media_failure"
     AGENT_ERROR = "agent_error"
+    DEPARTURE_TIMEOUT = "departure_timeout"
 
     @property
     def is_hangup(self) -> bool:
@@ -69,6 +73,7 @@ _HANGUPS = (
     DisconnectReason.ROOM_CLOSED,
     DisconnectReason.USER_UNAVAILABLE,
     DisconnectReason.USER_REJECTED,
+    DisconnectReason.DEPARTURE_TIMEOUT,
 )
 _RETRYABLE = (
     DisconnectReason.UNKNOWN,  # the SDK's own attempts to reconnect have failed

@@ -32,7 +32,7 @@ RECEIVES_ONLY = (
     "or its token does not allow to publish a microphone"
 )
 
-# Time that a connection that is lost during a drain has to come back (s).
+# Time that a connection that is lost when or before a drain begins has to come back (s).
 RESUME_TIMEOUT = 2.0
 
 
@@ -55,7 +55,8 @@ class SessionRunner:
         self.log: SessionLog = SessionLog()
         self.room_state: RoomState = RoomState()
         self.readers: TrackReaders = TrackReaders(options, self.room_state, self.log)
-        self.pump: SendPump = SendPump(options, self.closed_error, self.log)
+        changed = self.room_state.changed
+        self.pump: SendPump = SendPump(options, self.closed_error, changed, self.log)
         parts = SessionParts(self.room_state, self.readers, self.pump, self.log)
         self.connection: Connection = make_connection(parts)
         self.outcome: Outcome | None = None  # set once
@@ -130,7 +131,7 @@ class SessionRunner:
             raise first_of(error or self._disconnected_error(outcome)) from None
         if error is None or outcome.is_loss or not absorb:
             return False
-        self.log.info("the block was left by: %s", error)  # the rest of it has not run
+        self.log.info("the block was left by: %s", first_of(error))  # the rest of it has not run
         return True
 
     def _is_own(self, error: BaseException) -> bool:
@@ -184,7 +185,7 @@ class SessionRunner:
         """Accept nothing more, and wait until what was accepted has arrived."""
         self._state = SessionState.DRAINING
         self.pump.finish()
-        if self.pump.gate.is_connected:
+        if self.outcome is None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._limit_drain, tasks.cancel_scope)
                 await self._wait_until_arrived()
@@ -196,9 +197,9 @@ class SessionRunner:
         reason = f"drain_timeout ({timeout:g} s) expired"
         with anyio.move_on_after(timeout):
             await self.pump.gate.wait_until_paused(RESUME_TIMEOUT)
-            reason = "the connection is lost"
-        queued = self.pump.statistics().seconds_queued
-        self.log.warning("drain failed: %s; discarded at least %.1f s of audio", reason, queued)
+            reason = self.pump.gate.reason
+        unplayed = self.pump.seconds_unplayed
+        self.log.warning("drain failed: %s; discarded %.1f s of audio", reason, unplayed)
         drain.cancel()
 
     async def _send(self) -> None:
@@ -229,8 +230,8 @@ class SessionRunner:
                 while not self._has_participants():
                     await self.room_state.changed.wait()
             if scope.cancelled_caught and not self.room_state.is_reconnecting:
-                self.log.info("departure_timeout (%g s) expired", timeout)
-                self._end(Outcome(DisconnectReason.CLIENT_INITIATED))
+                self.log.info("the last selected participant left %g s ago", timeout)
+                self._end(Outcome(DisconnectReason.DEPARTURE_TIMEOUT))
                 self._staying.cancel()
                 return
 

@@ -23,7 +23,7 @@ from ._room.participants import (
     check_sources,
     is_selected,
 )
-from .audio.format import check_channels, check_rate, is_number, is_whole
+from .audio.format import check_channels, check_rate, to_number, to_whole
 
 # Limits of a frame's duration (s). Speech models take 10 to 100 ms; longer than 1 s is a recording.
 MIN_FRAME, MAX_FRAME = 0.001, 1.0
@@ -102,15 +102,26 @@ def _seconds(low: float = 0.0, high: float = math.inf) -> Callable[[Any, Any, ob
         limits = f"{low:g} or more seconds, or None for no limit"
 
     def check(_: object, attribute: Any, value: object) -> None:
-        valid = low <= value <= high if is_number(value) else value is None and high == math.inf
-        if not valid:
+        is_valid = value is None and high == math.inf
+        if isinstance(value, float):  # see _float
+            is_valid = low <= value <= high
+        if not is_valid:
             raise ConfigError(f"{attribute.name} must be {limits}, got {value!r}")
 
     return check
 
 
-def _or_inf(value: float | None) -> float:
-    return math.inf if value is None else value  # the validator has yet to see it
+# These converters leave a value of another type as it is: the validator that follows rejects it.
+def _float(value: Any) -> Any:
+    return value if (number := to_number(value)) is None else number
+
+
+def _or_inf(value: Any) -> Any:
+    return math.inf if value is None else _float(value)
+
+
+def _int(value: Any) -> Any:
+    return value if (number := to_whole(value)) is None else number
 
 
 def _callable_or_none(_: object, attribute: Any, value: object) -> None:
@@ -121,7 +132,7 @@ def _callable_or_none(_: object, attribute: Any, value: object) -> None:
 def _frame_size(options: ReceiveOptions, _: object, value: Any) -> None:
     low = math.ceil(options.sample_rate * MIN_FRAME)
     high = math.floor(options.sample_rate * MAX_FRAME)
-    if value is not None and not (is_whole(value) and low <= value <= high):
+    if value is not None and not (isinstance(value, int) and low <= value <= high):
         raise ConfigError(f"frame_size must be {low} to {high} samples per channel, got {value!r}")
 
 
@@ -136,9 +147,11 @@ class ReceiveOptions:
 
     sample_rate: int = attrs.field(default=16_000, converter=check_rate)
     num_channels: int = attrs.field(default=1, converter=check_channels)
-    frame_size: int | None = attrs.field(default=None, validator=_frame_size)
-    receive_buffer: float = attrs.field(default=1.0, validator=_seconds(0.02, 30.0))
-    max_delay: float | None = attrs.field(default=0.04, validator=_seconds())
+    frame_size: int | None = attrs.field(default=None, converter=_int, validator=_frame_size)
+    receive_buffer: float = attrs.field(
+        default=1.0, converter=_float, validator=_seconds(0.02, 30.0)
+    )
+    max_delay: float | None = attrs.field(default=0.04, converter=_float, validator=_seconds())
     participants: ParticipantFilter = attrs.field(default=None, converter=check_filter)
     participant_kinds: frozenset[ParticipantKind] | None = attrs.field(
         default=None, converter=check_kinds
@@ -152,6 +165,19 @@ class ReceiveOptions:
     def samples_per_frame(self) -> int:
         """Samples per channel in every frame."""
         return self.frame_size or round(self.sample_rate * DEFAULT_FRAME)
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether participants were chosen by the user."""
+        return self.participants is not None or self.participant_kinds is not None
+
+    @property
+    def named_participants(self) -> frozenset[str]:
+        """The identities that are selected whether or not they are present."""
+        if self.participants is None or callable(self.participants):
+            return frozenset()
+        names = self.participants
+        return frozenset([names] if isinstance(names, str) else names)
 
     def selects(self, participant: Participant, source: TrackSource | None = None) -> bool:
         """Return whether a participant, or its track of this source, is selected."""
@@ -180,7 +206,7 @@ class ReceiveOptions:
 class SessionOptions(ReceiveOptions):
     """Validated options of a session; `open_livekit` documents each."""
 
-    send_buffer: float = attrs.field(default=0.2, validator=_seconds(0.02, 1.0))
+    send_buffer: float = attrs.field(default=0.2, converter=_float, validator=_seconds(0.02, 1.0))
     connect_timeout: float = attrs.field(default=10.0, converter=_or_inf, validator=_seconds(0.1))
     rejoin_timeout: float = attrs.field(default=60.0, converter=_or_inf, validator=_seconds())
     subscription_timeout: float = attrs.field(default=10.0, converter=_or_inf, validator=_seconds())

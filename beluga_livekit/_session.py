@@ -23,7 +23,7 @@ from ._sdk import rtc
 from ._send.play_source import PlaySource, frames_of
 from ._send.pump import SendStatistics
 from ._send.send_stream import SendStream
-from .audio.format import is_number
+from .audio.format import to_number
 from .audio.frame import AudioFrame
 
 
@@ -275,10 +275,10 @@ class LiveKitSession(tuple[ReceiveStream, SendStream], ObjectStream[AudioFrame])
         check_names(keywords, ParticipantKeywords.__annotations__)
         if not callable(handler):
             raise TypeError(f"the handler must be callable, got {type(handler).__name__}")
-        if not (is_number(rejoin_grace) and rejoin_grace >= 0):
+        if (grace := to_number(rejoin_grace)) is None or not grace >= 0:
             raise ConfigError(f"rejoin_grace must be 0 or more seconds, got {rejoin_grace!r}")
         options = self._runner.options.evolve(**keywords)
-        await ParticipantStreams(self._runner.readers, handler, options, rejoin_grace).serve()
+        await ParticipantStreams(self._runner.readers, handler, options, grace).serve()
 
     async def wait_for_participant(self, participants: ParticipantFilter = None) -> Participant:
         """Wait until a selected participant is present; a called phone counts once it has answered.

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from ._errors import ConfigError
-from .audio.format import is_number
+from .audio.format import to_number
 
 Token = str | Callable[[], str | Awaitable[str]]
 """An access token, or a function that returns one, sync or async; called for every join."""
@@ -47,7 +47,7 @@ def read_token(token: object, *, room: str | None = None) -> Grants:
         raise ConfigError(f"livekit: the token is for room {granted!r}, not for {room!r}")
     if not isinstance(identity, str) or not identity:
         raise ConfigError("livekit: the token names no identity (sub); mint one with it")
-    if not is_number(expiry):
+    if (expiry := to_number(expiry)) is None:
         raise ConfigError("livekit: the token's expiry (exp) is not a time; mint another one")
     if expiry <= time.time():
         ago = time.time() - expiry

@@ -4,6 +4,7 @@ from ._room.events import *  # noqa: F403 - those of `__all__`
 
 __all__ = [  # noqa: F405 - as above
     "Disconnected", "DtmfReceived", "EventsDropped", "ParticipantJoined", "ParticipantLeft",
-    "ParticipantUpdated", "Reconnected", "Reconnecting", "Rejoined", "RoomEvent", "TrackMuted",
-    "TrackPublished", "TrackUndecryptable", "TrackUnmuted", "TrackUnpublished",
+    "ParticipantUpdated", "PermissionsChanged", "Reconnected", "Reconnecting", "Rejoined",
+    "RoomEvent", "TrackMuted", "TrackPublished", "TrackUndecryptable", "TrackUnmuted",
+    "TrackUnpublished",
 ]  # fmt: skip

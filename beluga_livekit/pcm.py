@@ -1,8 +1,11 @@
 """Streams of frames as anyio byte streams of raw PCM: for sockets, subprocesses and files."""
 
+import copy
+
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ObjectReceiveStream, ObjectSendStream
 
+from .audio.format import check_positive
 from .audio.frame import AudioFrame
 from .audio.framing import PcmDecoder
 
@@ -12,7 +15,8 @@ __all__ = ["PcmReceiveStream", "PcmSendStream"]
 class PcmSendStream(ByteSendStream):
     """Sends raw PCM, in chunks of any size, as frames.
 
-    Closing it closes `tx`. To keep `tx` open, give it a clone.
+    Closing it closes `tx`. To keep `tx` open, give it a clone. Use one for each continuous piece of
+    PCM: half a sample that one piece leaves would shift all samples of the next.
 
     Args:
         tx: Stream that the frames are sent to.
@@ -28,33 +32,38 @@ class PcmSendStream(ByteSendStream):
     ) -> None:
         self._tx = tx
         self._decoder = PcmDecoder(sample_rate, num_channels)
+        self._guard = anyio.ResourceGuard("sending to")
         self._closed = False
 
     async def send(self, item: bytes) -> None:
         """Send a chunk. A sample that it leaves incomplete is held until the next chunk.
 
+        After a send that failed or was cancelled, repeat the chunk: what is held is as before it.
+
         Raises:
+            anyio.BusyResourceError: Another task sends.
             anyio.ClosedResourceError: This stream is closed.
+            ConfigError: The bytes are those of an audio file.
             DisconnectedError: The session is disconnected.
+            TypeError: Not bytes.
         """
         if self._closed:
             raise anyio.ClosedResourceError
-        if (frame := self._decoder.push(bytes(item))) is not None:
-            await self._tx.send(frame)
-        else:
-            await anyio.lowlevel.checkpoint()
+        with self._guard:
+            decoder = copy.copy(self._decoder)
+            if (frame := decoder.push(item)) is not None:
+                await self._tx.send(frame)
+            else:
+                await anyio.lowlevel.checkpoint()
+            self._decoder = decoder
 
     async def aclose(self) -> None:
-        """Close this stream and `tx`.
-
-        Raises:
-            ValueError: The PCM ended within a sample.
-        """
+        """Close this stream and `tx`. An incomplete last sample is dropped, with a warning."""
         if self._closed:
             return
         self._closed = True
-        await self._close_tx()
         self._decoder.finish()
+        await self._close_tx()
 
     async def _close_tx(self) -> None:
         await self._tx.aclose()
@@ -68,18 +77,24 @@ class PcmReceiveStream(ByteReceiveStream):
 
     def __init__(self, rx: ObjectReceiveStream[AudioFrame]) -> None:
         self._rx = rx
+        self._guard = anyio.ResourceGuard("receiving from")
         self._rest = b""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive at least one and at most `max_bytes` bytes."""
-        if max_bytes <= 0:
-            raise ValueError(f"max_bytes must be positive, got {max_bytes}")
-        if self._rest:
-            await anyio.lowlevel.checkpoint()
-        while not self._rest:
-            self._rest = (await self._rx.receive()).data
-        data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
-        return data
+        """Receive at least one and at most `max_bytes` bytes.
+
+        Raises:
+            anyio.BusyResourceError: Another task receives.
+            ConfigError: `max_bytes` is no positive whole number.
+        """
+        size = check_positive(max_bytes, "max_bytes")
+        with self._guard:
+            if self._rest:
+                await anyio.lowlevel.checkpoint()
+            while not self._rest:
+                self._rest = (await self._rx.receive()).data
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return data
 
     async def aclose(self) -> None:
         self._rest = b""

@@ -193,7 +193,7 @@ class AsVoiceTransport:
 
     @property
     def audio_out(self) -> ByteSendStream:
-        """A byte stream into tx. Closing it leaves `send` open."""
+        """A byte stream into tx, for one task at a time. Closing it leaves `send` open."""
         self._check_open()
         if self._audio_out is None:
             rate, channels = self._session.sample_rate, self._session.num_channels

@@ -47,7 +47,10 @@ def synthesize_speech(seconds: float = 5.0) -> Samples:
 def read_audio(path: Path) -> Samples:
     """Return the audio of a file, as mono at `RATE`; ConfigError if it is silent or < 40 ms."""
     data, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = AudioFrame.from_samples(data.mean(axis=1), rate).samples
+    try:
+        mono = AudioFrame.from_samples(data.mean(axis=1), rate).samples
+    except ValueError as error:  # a file of floats may hold any
+        raise ConfigError(f"demo failed: {path}: {error}") from None
     if not levels(mono).size or not mono.any():
         raise ConfigError(f"demo failed: {path} holds no sound; give a file that is not silent")
     return Resampler(rate, RATE).push(mono)

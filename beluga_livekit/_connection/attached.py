@@ -18,7 +18,7 @@ class AttachedConnection(RoomConnection):
     """Publishes and subscribes in the owner's room; never rejoins."""
 
     def __init__(self, room: rtc.Room, options: SessionOptions, parts: SessionParts) -> None:
-        super().__init__(options, parts)
+        super().__init__(options, parts, owns_room=False)
         self._room = room
 
     async def join(self) -> None:
@@ -38,7 +38,7 @@ class AttachedConnection(RoomConnection):
             raise ConnectError(f"livekit: attaching failed: no answer within {timeout:g} s")
         self._parts.log.info("attached")
 
-    async def run(self) -> Outcome:
+    async def _stay(self) -> Outcome:
         await self.adapter.ended.wait()
         return Outcome(self._reason)
 

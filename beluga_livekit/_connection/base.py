@@ -49,8 +49,10 @@ class Connection(Protocol):
 
     linger: ClassVar[float]
     """Time that published audio needs to arrive, once it has left the SDK's queue (s)."""
-    receives_only: bool
-    """Whether nothing can be published, as asked for or as the token says."""
+
+    @property
+    def receives_only(self) -> bool:
+        """Whether sends fail: nothing is to be published, or the token does not permit it yet."""
 
     @property
     def room(self) -> rtc.Room:

@@ -14,6 +14,7 @@ from .._room.participants import Participant
 from .._room.state import Track
 from .._sdk import rtc
 from .base import Connection, Outcome, SessionParts
+from .first_subscriber import FirstSubscriber
 
 _sids = itertools.count(1)
 
@@ -58,18 +59,24 @@ class LoopbackConnection(Connection):
     def __init__(
         self, hub: LoopbackHub, member: Participant, options: SessionOptions, parts: SessionParts
     ) -> None:
-        self.receives_only = not options.publish
+        self.first_subscriber = FirstSubscriber(
+            options, parts.room_state, parts.pump.gate, restricts=False
+        )
         self.participant = member
         self.room_state = parts.room_state
         self.pump = parts.pump
         self.sid: str | None = None  # of our track while it is published
         self.muted = False
         self._log = parts.log
+        self._options = options
         self._hub = hub
         self._audio: rtc.LocalTrack | None = None
-        self._num_channels = rtc.wire_channels(options.num_channels)
         self._reason: DisconnectReason | None = None
         self._ended = anyio.Event()
+
+    @property
+    def receives_only(self) -> bool:
+        return not self._options.publish
 
     @property
     def room(self) -> rtc.Room:
@@ -89,13 +96,16 @@ class LoopbackConnection(Connection):
         self.pump.gate.resume()
 
     async def run(self) -> Outcome:
-        await self._ended.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.first_subscriber.run)
+            await self._ended.wait()
+            tasks.cancel_scope.cancel()
         return Outcome(self._reason or DisconnectReason.UNKNOWN)
 
     def subscribe(self, sids: Collection[str]) -> None:
         for other in self._hub.connections.values():
             if other.sid in sids:
-                other.pump.gate.subscribed()
+                other.first_subscriber.subscribed(self.participant)
 
     def show_to(self, receiver: LoopbackConnection) -> None:
         """Add this participant and its track to another connection's room state, or update them."""
@@ -116,6 +126,7 @@ class LoopbackConnection(Connection):
         if self.sid is None or muted == self.muted:
             return
         self.muted = muted
+        self.pump.set_muted(muted)
         self.room_state.set_local_muted(self.sid, muted)
         for receiver in self._hub.receivers_of(self):
             receiver.room_state.set_muted(self.sid, muted)
@@ -135,12 +146,16 @@ class LoopbackConnection(Connection):
     def end(self, reason: DisconnectReason) -> None:
         self._reason = self._reason or reason
         self._hub.leave(self)
-        self.pump.gate.pause()
+        self.pump.gate.pause("the session has ended")
         self._ended.set()
 
     async def leave(self) -> DisconnectReason:
         self._hub.leave(self)
         return self._reason or DisconnectReason.CLIENT_INITIATED
+
+    @property
+    def _num_channels(self) -> int:
+        return rtc.wire_channels(self._options.num_channels)
 
     @property
     def _readable(self) -> rtc.LocalTrack | None:

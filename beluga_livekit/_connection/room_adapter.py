@@ -56,9 +56,11 @@ class RoomAdapter:
             "track_muted": lambda participant, track: self._set_muted(participant, track, True),
             "track_unmuted": lambda participant, track: self._set_muted(participant, track, False),
             "e2ee_state_changed": partial(encryption.set_state, parts),
+            "participant_permissions_changed": self._set_permissions,
             "sip_dtmf_received": self._add_dtmf,
             "local_track_subscribed": self._local_track_subscribed,
             "local_track_republished": self._local_track_republished,
+            "local_track_unpublished": microphone.unpublished,
             "reconnecting": self._set_reconnecting,
             "reconnected": self._set_reconnected,
             "disconnected": lambda reason: self._end(rtc.disconnect_reason(reason)),
@@ -87,7 +89,8 @@ class RoomAdapter:
     async def publish(self) -> None:
         """Publish our track, and start playback."""
         await self._microphone.publish(self.room)
-        self._resume()
+        if not self.is_reconnecting:
+            self._parts.pump.gate.resume()
 
     async def settle(self) -> None:
         """Wait for the end of a reconnect that is under way; up to `SETTLE_TIMEOUT`."""
@@ -146,26 +149,32 @@ class RoomAdapter:
         if participant is not self.room.local_participant:
             self._parts.room_state.set_muted(publication.sid, muted)
         elif self._microphone.owns(publication.track):
-            self._microphone.muted = muted
+            self._microphone.muted_by_server(muted)
             self._parts.room_state.set_local_muted(publication.sid, muted)
 
     def _add_dtmf(self, dtmf: Any) -> None:
         identity = dtmf.participant.identity if dtmf.participant is not None else None
         self._parts.room_state.add_dtmf(identity, dtmf.digit)
 
+    def _set_permissions(self, participant: Any, permissions: Any) -> None:
+        self._parts.room_state.set_permissions(
+            participant.identity, permissions.can_publish, permissions.can_subscribe
+        )
+        if participant is self.room.local_participant:
+            self._microphone.set_permitted(rtc.may_publish(self.room))
+
     def _local_track_subscribed(self, track: Any) -> None:
         if self._microphone.owns(track):
-            self._parts.pump.gate.subscribed()
+            self._microphone.first_subscriber.subscribed()
 
     def _local_track_republished(self, publication: Any) -> None:
-        if self._microphone.owns(publication.track):  # a new track, without a subscriber yet
-            self._parts.pump.gate.unsubscribed()
-            self._microphone.apply_mute()
+        if self._microphone.owns(publication.track):
+            self._microphone.republished()
 
     def _set_reconnecting(self) -> None:
         self._lost_at = time.monotonic()
         self._parts.log.warning("connection lost; reconnecting")
-        self._parts.pump.gate.pause()
+        self._microphone.set_reconnecting(True)
         self._parts.room_state.set_reconnecting()
 
     def _set_reconnected(self) -> None:
@@ -176,20 +185,15 @@ class RoomAdapter:
         self.subscriptions.check_all()
         self._parts.room_state.set_connected()
         self.scan()
-        self._resume()
-
-    def _resume(self) -> None:
-        if self._microphone.is_published and self._lost_at is None:
-            self._parts.pump.gate.resume()
+        self._microphone.set_reconnecting(False)
 
     def _end(self, reason: DisconnectReason | None) -> None:
         if not self.ended.is_set():
             self.reason = reason
             self._lost_at = time.monotonic()
-            self._parts.pump.gate.pause()
             self.joining.cancel()
             self.ended.set()
-            self._parts.room_state.changed.set()
+            self._microphone.end()
 
     def _check_state(self, state: Any) -> None:
         self._timers.cancel("state")

@@ -47,7 +47,7 @@ class ServerConnection(RoomConnection):
         self._room_name = self.room.name
         self._parts.log.info("joined")
 
-    async def run(self) -> Outcome:
+    async def _stay(self) -> Outcome:
         while True:
             await self.adapter.ended.wait()
             if (outcome := await self._rejoin(self.adapter)) is not None:
@@ -99,8 +99,7 @@ class ServerConnection(RoomConnection):
                 )
             self._adapter, self._room = adapter, room
             parts.room_state.set_connected(rejoined=room.name)
-            may_publish = grants.can_publish and not parts.pump.finished.is_set()
-            await self._begin(adapter, may_publish=may_publish)
+            await self._begin(adapter, may_publish=grants.can_publish)
         if adapter.ended.is_set():
             reason = adapter.reason or DisconnectReason.UNKNOWN
             raise DisconnectedError(f"livekit: disconnected: {reason}", reason=reason)

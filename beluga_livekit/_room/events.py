@@ -72,6 +72,21 @@ class ParticipantUpdated:
 
 
 @attrs.frozen
+class PermissionsChanged(_ParticipantEvent):
+    """A participant's permissions have changed; with `participant.is_self` ours.
+
+    While publishing is not permitted, sends wait, and nothing counts as played.
+
+    Attributes:
+        can_publish: Whether it may publish tracks.
+        can_subscribe: Whether it may subscribe to tracks.
+    """
+
+    can_publish: bool
+    can_subscribe: bool
+
+
+@attrs.frozen
 class _TrackEvent(_ParticipantEvent):
     source: TrackSource
     sid: str
@@ -126,7 +141,7 @@ class EventsDropped:
 
 RoomEvent = (
     Reconnecting | Reconnected | Rejoined | Disconnected
-    | ParticipantJoined | ParticipantLeft | ParticipantUpdated
+    | ParticipantJoined | ParticipantLeft | ParticipantUpdated | PermissionsChanged
     | TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted
     | TrackUndecryptable | DtmfReceived | EventsDropped
 )  # fmt: skip

@@ -92,6 +92,14 @@ class RoomState:
             self._emit(room_events.ParticipantUpdated(participant, previous))
         self.changed.set()
 
+    def set_permissions(self, identity: str, can_publish: bool, can_subscribe: bool) -> None:
+        """Note that a participant's permissions have changed; ignored for an unknown one."""
+        local = self.local_participant
+        participant = local if identity == local.identity else self.participants.get(identity)
+        if participant is not None:
+            self._emit(room_events.PermissionsChanged(participant, can_publish, can_subscribe))
+            self.changed.set()
+
     def remove_participant(self, identity: str) -> None:
         """Remove a participant's tracks, and the participant unless it returns in time."""
         for track in [each for each in self.tracks.values() if each.participant == identity]:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, NamedTuple
 
 import anyio
 import numpy as np
@@ -28,6 +28,8 @@ DTMF_TIMEOUT = 5.0
 # Timeout for unpublishing, and for closing the stream of a track (s). Each takes some milliseconds,
 # but the SDK does not bound them, and at times never answers an unpublish.
 CLOSE_TIMEOUT = 2.0
+# Timeout for a track's statistics (s), which the SDK does not bound. An answer takes 1 to 3 ms.
+STATISTICS_TIMEOUT = 1.0
 # Limit of the SDK's own connect timeout (s), which it counts in milliseconds, without infinity.
 MAX_CONNECT_TIMEOUT = 3600.0
 
@@ -40,6 +42,9 @@ UNDECRYPTABLE: dict[Any, str] = {
     rtc.EncryptionState.DECRYPTION_FAILED: "the key is another one",
     rtc.EncryptionState.MISSING_KEY: "there is no key for this participant",
 }
+# Values of LiveKit's DtlsTransportState and IceTransportState: disconnected, failed and closed.
+DTLS_CONNECTED = 2
+ICE_DOWN = (4, 5, 6)
 
 ConnectionState = rtc.ConnectionState
 Room = rtc.Room
@@ -145,6 +150,44 @@ def may_publish(room: rtc.Room) -> bool:
     granted = room.local_participant.permissions
     sources = granted.can_publish_sources or [rtc.TrackSource.SOURCE_MICROPHONE]
     return granted.can_publish and rtc.TrackSource.SOURCE_MICROPHONE in sources
+
+
+def allow_subscribers(room: rtc.Room, identities: Iterable[str] | None) -> None:
+    """Let only these participants subscribe to our tracks; None: all."""
+    permissions = [
+        rtc.ParticipantTrackPermission(participant_identity=each, allow_all=True)
+        for each in identities or ()
+    ]
+    room.local_participant.set_track_subscription_permissions(
+        allow_all_participants=identities is None, participant_permissions=permissions
+    )
+
+
+class MediaPath(NamedTuple):
+    """The path of our media to the server."""
+
+    ice_fragment: str  # changes when ICE is restarted
+    candidate_pair: str  # changes when the restart has succeeded
+    packets_received: int
+
+
+async def media_path(track: rtc.LocalAudioTrack) -> MediaPath | None:
+    """Return the path that media of our track takes; None if it is down."""
+    with anyio.move_on_after(STATISTICS_TIMEOUT):
+        try:
+            statistics = await track.get_stats()
+        except Exception:  # noqa: BLE001 - a bare one: "no transceiver found"
+            return None
+        for each in statistics:
+            transport = each.transport.transport
+            is_connected = transport.dtls_state == DTLS_CONNECTED
+            if each.HasField("transport") and is_connected and transport.ice_state not in ICE_DOWN:
+                return MediaPath(
+                    transport.ice_local_username_fragment,
+                    transport.selected_candidate_pair_id,
+                    transport.packets_received,
+                )
+    return None
 
 
 async def publish(

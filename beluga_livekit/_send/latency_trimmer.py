@@ -8,28 +8,33 @@ from ..audio.format import BLOCK, Samples
 from ..audio.frame import AudioFrame
 from .paced_source import BLOCK_SECONDS
 
-# Trim latency for real-time producers only. A producer is real-time if the pump waited for every
-# frame during this window (s), or if its frames carry a `timestamp`: a relay sends received frames.
-# The minimum of the SDK's queue over the window is excess latency; all but KEEP (s) is trimmed.
+# Trim latency for real-time producers only. A producer is real-time if, during this window (s), the
+# pump waited for every frame, or every frame had just been received: a relay fills the queue and is
+# never waited for. The minimum of the SDK's queue over the window is excess latency; all but KEEP
+# (s) is trimmed.
 WINDOW = 1.0
 KEEP = 0.005
+# A frame received longer ago (s) was kept by the program. What a program has kept for less cannot
+# be refused for a window: the queue takes `send_buffer` of it at once.
+MAX_RELAY_AGE = 1.0
 
 
 class LatencyTrimmer:
     """Detects the excess latency of a real-time producer, and trims it with crossfades."""
 
     def __init__(self) -> None:
-        self.is_relay = False  # whether the producer relays: its last frame carries a timestamp
+        self.is_relay = False  # whether the producer relays: its last frame was just received
         self.blocks_left = 0  # to be trimmed
         self.samples_trimmed = 0  # per channel
         self._backlog = StandingBacklog(WINDOW)
 
     def observe(self, frame: AudioFrame, seconds_queued: float, *, waited: bool) -> None:
         """Note a frame of tx, what is queued before it, and whether the pump waited for it."""
-        self.is_relay = frame.timestamp is not None
+        now = time.monotonic()
+        self.is_relay = frame.timestamp is not None and 0 <= now - frame.timestamp < MAX_RELAY_AGE
         if not (self.is_relay or waited):
             self._backlog.reset()
-        elif (excess := self._backlog.observe(time.monotonic(), seconds_queued)) is not None:
+        elif (excess := self._backlog.observe(now, seconds_queued)) is not None:
             self.blocks_left = max(0, int((excess - KEEP) / BLOCK_SECONDS))
 
     def reset(self) -> None:

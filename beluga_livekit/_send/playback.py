@@ -12,6 +12,7 @@ from .._playout import Playout
 from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
 from .interrupt import Epoch
+from .muted_audio import MutedAudio
 
 
 @contextmanager
@@ -106,12 +107,14 @@ class Playback:
         self._send.close()
         self.frames.close()
 
-    def result(self) -> Playout:
+    def result(self, muted_audio: MutedAudio) -> Playout:
         """Return the playout of a playback that is DONE, or raise `closed_error`."""
         if self._outcome is None:
             raise self._closed_error()
-        played, interrupted = self._outcome
-        return Playout(played, self.given - played, interrupted=interrupted)
+        taken, interrupted = self._outcome
+        start = self.start or 0
+        muted = min(taken, muted_audio.seconds(start, start + round(taken * WIRE_RATE)))
+        return Playout(taken - muted, muted, self.given - taken, interrupted=interrupted)
 
     def shift(self, after: int, samples: int) -> None:
         """Move its positions at or behind `after`: the audio there has moved."""

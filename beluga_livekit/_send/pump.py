@@ -17,11 +17,12 @@ from .._logging import SessionLog
 from .._options import SessionOptions
 from .._playout import Playout
 from .._sdk import rtc
-from .._tasks import complete
+from .._tasks import ChangeSignal, complete
 from ..audio.format import WIRE_RATE
 from ..audio.frame import AudioFrame
 from .gate import PlaybackGate
 from .interrupt import SILENCE_TIMEOUT, Epoch, Epochs
+from .muted_audio import MutedAudio
 from .paced_source import PacedAudioSource
 from .playback import Playback, PlaybackState
 from .send_stream import SendQueue, SendStream
@@ -61,10 +62,14 @@ class SendPump:
     """
 
     def __init__(
-        self, options: SessionOptions, closed_error: Callable[[], Exception], log: SessionLog
+        self,
+        options: SessionOptions,
+        closed_error: Callable[[], Exception],
+        changed: ChangeSignal,
+        log: SessionLog,
     ) -> None:
         self._closed_error = closed_error  # makes the exception for a send to an ended session
-        self.gate: PlaybackGate = PlaybackGate(options.subscription_timeout, log)
+        self.gate: PlaybackGate = PlaybackGate(options.subscription_timeout, log, changed)
         self.finished: anyio.Event = anyio.Event()  # set when nothing will be played any more
         self.source: PacedAudioSource = PacedAudioSource(options)
         self._epochs = Epochs(self.source, self.finished)
@@ -72,6 +77,7 @@ class SendPump:
         self.tx: SendStream = self._queue.tx
         self._writer = WireWriter(rtc.wire_channels(options.num_channels), self.gate, self.source)
         self._playbacks: list[Playback] = []
+        self._muted = MutedAudio()
         self._cancelled = anyio.CancelScope()
         self._is_drained = False
 
@@ -81,6 +87,41 @@ class SendPump:
             seconds_trimmed=self._writer.trimmer.samples_trimmed / WIRE_RATE,
             seconds_queued=self.source.seconds_queued,
         )
+
+    @property
+    def seconds_unplayed(self) -> float:
+        """Audio that was accepted and not played (s)."""
+        return (self._writer.end - self.source.position) / WIRE_RATE
+
+    # The track's state, from the connection.
+
+    def set_muted(self, muted: bool) -> None:
+        """Note that nothing is received of what is played from now on, or that it is again."""
+        position = self.source.position
+        starts = [each.start for each in self._playbacks if each.start is not None]
+        self._muted.forget(min([position, *starts]))
+        self._muted.set_muted(muted, position)
+
+    async def hold(self, since: float, reason: str) -> None:
+        """Play nothing more; take back what was played since this time (s of `perf_counter()`)."""
+        self.gate.pause(reason)
+        await self.source.hold(since)
+        self._muted.rewind(self.source.position)
+
+    async def resume(self) -> None:
+        """Play on, beginning with what was held, as soon as a participant has subscribed."""
+        self.gate.resume()
+        await self.gate.wait()
+        self.source.release()
+        await self.source.flush()
+
+    @property
+    def is_refusing(self) -> bool:
+        return self._queue.is_refusing
+
+    def refuse(self, refuse: bool) -> None:
+        """Let sends and plays fail at once, or no longer."""
+        self._queue.is_refusing = refuse
 
     # The pump's task.
 
@@ -101,7 +142,7 @@ class SendPump:
         with epoch.scope:
             await self._pump_queue()
             await self._writer.pad()
-            await anyio.sleep(self.source.seconds_queued)
+            await self.source.drain()
             self._is_drained = True
         if epoch.scope.cancel_called:
             self._discard()
@@ -172,7 +213,7 @@ class SendPump:
                 if playback.state is not PlaybackState.DONE:  # cancelled from outside
                     await complete(self._cancel_playback(playback), "cancel playback")
                 raise
-        return playback.result()
+        return playback.result(self._muted)
 
     async def wait_for_playout(self) -> None:
         """Wait until earlier sends and plays have been played or interrupted."""

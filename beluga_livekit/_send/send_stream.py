@@ -1,10 +1,12 @@
 """`SendStream`, which is tx, and the queue between tx and the pump."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
+from inspect import isawaitable
 from typing import Any, Self
 
 import anyio
+import numpy as np
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ..audio.frame import AudioFrame
@@ -40,12 +42,25 @@ class SendStream(MemoryObjectSendStream[AudioFrame]):
 
     def _queued(self, item: AudioFrame) -> QueuedFrame:
         if not isinstance(item, AudioFrame):
-            module, name = type(item).__module__, type(item).__qualname__
-            remedy = "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
-            if module.startswith("livekit.rtc") and name == "AudioFrame":
-                remedy = "convert it: AudioFrame.from_rtc(frame)"
-            raise TypeError(f"tx takes beluga_livekit.AudioFrame, got {module}.{name}; {remedy}")
+            raise TypeError(_type_error(item))
+        self._queue.check_accepts()
         return QueuedFrame(item, self._queue.epoch())
+
+
+def _type_error(item: object) -> str:
+    got = f"{type(item).__module__}.{type(item).__qualname__}"
+    remedy = "send AudioFrames"
+    if isinstance(item, bytes | bytearray | memoryview):
+        remedy = "make one of its PCM: AudioFrame(pcm, sample_rate, num_channels)"
+    elif isinstance(item, np.ndarray):
+        remedy = "make one of its samples: AudioFrame.from_samples(samples, sample_rate)"
+    elif got.startswith("livekit.rtc") and got.endswith(".AudioFrame"):
+        remedy = "convert it: AudioFrame.from_rtc(frame)"
+    elif isawaitable(item):
+        remedy = "await it"
+    elif isinstance(item, Iterable | AsyncIterable):
+        remedy = "send its frames one by one, or pass it to session.play(frames)"
+    return f"tx takes beluga_livekit.AudioFrame, got {got}; {remedy}"
 
 
 class SendQueue:
@@ -63,14 +78,21 @@ class SendQueue:
         end, self.items = anyio.create_memory_object_stream[QueuedFrame | Playback](0)
         self.state: Any = end._state  # noqa: SLF001 - the only way to make a subclass's end
         self.tx: SendStream = SendStream(self)
+        self.is_refusing = False  # whether sends fail at once although the session is open
         end.close()
 
     @property
     def is_ended(self) -> bool:
         return self.items.statistics().open_send_streams == 0
 
+    def check_accepts(self) -> None:
+        """Raise `closed_error` while sends are refused."""
+        if self.is_refusing:
+            raise self.closed_error()
+
     async def enqueue(self, playback: Playback) -> None:
         """Queue a playback; return when the pump receives it."""
+        self.check_accepts()
         if self.is_ended:
             raise anyio.ClosedResourceError("livekit: tx is closed")
         with MemoryObjectSendStream[Any](self.state) as end, raising(self.closed_error):

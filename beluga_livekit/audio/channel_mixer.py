@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .format import Samples, check_channels, check_samples
+from .format import Samples, check_channels, check_samples, to_whole
 
 
 class ChannelMixer:
@@ -34,14 +34,15 @@ class ChannelMixer:
     ) -> None:
         self.in_channels: int = check_channels(in_channels, "in_channels")
         self.out_channels: int = check_channels(out_channels, "out_channels")
+        in_channels, out_channels = self.in_channels, self.out_channels
         self._gains: NDArray[np.float64] | None = None
         if select is not None and matrix is not None:
             raise ValueError("give select or matrix, not both")
         if select is not None:
-            if select not in range(in_channels):
-                raise ValueError(f"select must be 0 to {in_channels - 1}, got {select}")
+            if (channel := to_whole(select)) not in range(in_channels):
+                raise ValueError(f"select must be 0 to {in_channels - 1}, got {select!r}")
             self._gains = np.zeros((in_channels, out_channels))
-            self._gains[select] = 1.0
+            self._gains[channel] = 1.0
         elif matrix is not None:
             self._gains = np.array(matrix, np.float64)
             if self._gains.shape != (shape := (in_channels, out_channels)):
@@ -68,7 +69,7 @@ class ChannelMixer:
             clipped: Samples = np.clip(mixed, -32768, 32767).astype(np.int16)
             return clipped[:, 0] if self.out_channels == 1 else clipped
         if self.in_channels == self.out_channels:
-            return samples
+            return samples.astype(np.int16)  # a copy: the caller may reuse its buffer
         if self.out_channels == 1:
             # The mean of two, rounded down, without a wider type: their common bits plus half of
             # the differing ones (3 us for 20 ms at 48 kHz, 13 us through int32).

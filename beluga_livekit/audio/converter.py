@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .channel_mixer import ChannelMixer
-from .format import Samples, check_channels, check_rate
+from .format import Samples, channels_of, check_channels, check_rate
 from .resampler import Resampler
 
 
@@ -29,7 +29,7 @@ class Converter:
         self.out_rate: int = check_rate(out_rate, "out_rate")
         self.out_channels: int = check_channels(out_channels, "out_channels")
         self._format: tuple[int, int] | None = None
-        self._tail = _silence(0, out_channels)
+        self._tail = _silence(0, self.out_channels)
 
     @property
     def holds_sound(self) -> bool:
@@ -50,14 +50,20 @@ class Converter:
 
         Returns:
             The same duration, of shape (m,) when `out_channels` is 1, (m, out_channels) otherwise.
+
+        Raises:
+            TypeError: Not an int16 array.
+            ValueError: Another shape.
+            ConfigError: A format out of range.
         """
-        in_format = (sample_rate, 1 if samples.ndim == 1 else samples.shape[1])
+        in_format = (check_rate(sample_rate), channels_of(samples))
         if in_format != self._format:
-            self._tail = self.finish()
-            self._mixer = ChannelMixer(in_format[1], self.out_channels)
+            # Both are made, and their arguments checked, before any state changes.
+            mixer = ChannelMixer(in_format[1], self.out_channels)
             fewest = min(in_format[1], self.out_channels)
-            self._resampler = Resampler(check_rate(sample_rate), self.out_rate, fewest)
-            self._format = in_format
+            resampler = Resampler(in_format[0], self.out_rate, fewest)
+            self._tail = self.finish()
+            self._mixer, self._resampler, self._format = mixer, resampler, in_format
         out = self._convert(samples)
         return self._add_tail(out) if len(self._tail) else out
 

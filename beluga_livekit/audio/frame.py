@@ -16,11 +16,19 @@ if TYPE_CHECKING:
     from livekit import rtc  # noqa: TID251 - see to_rtc
 
 
-def _to_bytes(data: object) -> bytes:
-    if isinstance(data, (bytes, bytearray, memoryview)):
+def to_bytes(data: object) -> bytes:
+    """Return PCM as immutable bytes, or raise `TypeError`; a view has to be of bytes or int16."""
+    if isinstance(data, (bytes, bytearray)):
         return bytes(data)
-    hint = "; use AudioFrame.from_samples for arrays" if isinstance(data, np.ndarray) else ""
-    raise TypeError(f"data must be bytes of interleaved int16, got {type(data).__name__}{hint}")
+    got = type(data).__name__
+    if isinstance(data, memoryview):
+        if data.format in ("B", "b", "c", "h", "<h"):
+            return bytes(data)
+        got = f"a view of format {data.format!r}"
+    hint = ""
+    if isinstance(data, np.ndarray):
+        hint = "; for an array, use AudioFrame.from_samples(samples, sample_rate)"
+    raise TypeError(f"data must be bytes of interleaved int16, got {got}{hint}")
 
 
 @attrs.frozen(repr=False)
@@ -42,17 +50,15 @@ class AudioFrame:
         TypeError: Data that is not bytes.
     """
 
-    data: bytes = attrs.field(converter=_to_bytes)
-    sample_rate: int
-    num_channels: int = 1
+    data: bytes = attrs.field(converter=to_bytes)
+    sample_rate: int = attrs.field(converter=check_rate)
+    num_channels: int = attrs.field(default=1, converter=check_channels)
     participant: str | None = attrs.field(default=None, kw_only=True)
     track_sid: str | None = attrs.field(default=None, kw_only=True)
     timestamp: float | None = attrs.field(default=None, kw_only=True)
     lost: float = attrs.field(default=0.0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        check_rate(self.sample_rate)
-        check_channels(self.num_channels)
         size, length = 2 * self.num_channels, len(self.data)
         if length % size:
             layout = f"{self.num_channels} channel(s) of int16"
@@ -63,21 +69,22 @@ class AudioFrame:
         """Make a frame of an array.
 
         Args:
-            samples: int16, or floating point in [-1, 1] (clipped); shape (n,) for mono,
+            samples: Floats in [-1, 1], or int16, int32 or int64 on the scale of int16, of any
+                byte order; up to twice full scale, they are clipped. Shape (n,) for mono,
                 (n, channels) otherwise, as in soundfile.
             sample_rate: Sample rate (Hz).
             **fields: `participant`, `track_sid`, `timestamp`, `lost`.
 
         Raises:
             TypeError: Another dtype.
-            ValueError: Another shape, NaN or infinity.
+            ValueError: Another shape, NaN or infinity, or samples beyond twice full scale.
         """
         samples = np.asarray(samples)
         if samples.ndim not in (1, 2):
             raise ValueError(f"expected shape (n,) or (n, channels), got {samples.shape}")
         channels = 1 if samples.ndim == 1 else samples.shape[1]
         if channels > MAX_CHANNELS:
-            hint = ": transpose it" if samples.shape[0] <= MAX_CHANNELS else ""
+            hint = "; transpose it: samples.T" if samples.shape[0] <= MAX_CHANNELS else ""
             raise ValueError(f"expected shape (n, channels), got {samples.shape}{hint}")
         data = to_int16(samples).astype("<i2", copy=False).tobytes()
         return cls(data, sample_rate, channels, **fields)

@@ -19,8 +19,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .._errors import ConfigError
-from .format import Samples, check_channels, check_samples, is_whole
+from .format import Samples, check_channels, check_positive, check_samples
 
 Floats = NDArray[np.float64]
 
@@ -116,12 +115,10 @@ class Resampler:
     """
 
     def __init__(self, in_rate: int, out_rate: int, num_channels: int = 1) -> None:
-        for name, rate in (("in_rate", in_rate), ("out_rate", out_rate)):
-            if not is_whole(rate) or rate <= 0:
-                raise ConfigError(f"{name} must be a positive whole number of Hz, got {rate!r}")
-        self.in_rate = in_rate
-        self.out_rate = out_rate
+        self.in_rate: int = check_positive(in_rate, "in_rate")
+        self.out_rate: int = check_positive(out_rate, "out_rate")
         self.num_channels: int = check_channels(num_channels)
+        in_rate, out_rate, num_channels = self.in_rate, self.out_rate, self.num_channels
         if in_rate == out_rate:
             return
         self._plan = plan = _plan(in_rate, out_rate)
@@ -169,7 +166,7 @@ class Resampler:
         """
         check_samples(samples, self.num_channels)
         if self.in_rate == self.out_rate:
-            return samples
+            return samples.astype(np.int16)  # a copy: the caller may reuse its buffer
         if len(samples) <= self._piece:
             return self._push(samples)
         starts = range(0, len(samples), self._piece)

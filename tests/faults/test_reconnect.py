@@ -35,6 +35,7 @@ from support.tokens import TokenFactory, mint_token
 from support.waiting import DEADLINE
 
 from beluga_livekit import AudioFrame, DisconnectReason, open_livekit
+from beluga_livekit._lifecycle import RESUME_TIMEOUT
 from beluga_livekit._sdk.rtc import CLOSE_TIMEOUT
 from beluga_livekit.events import (
     ParticipantLeft,
@@ -189,10 +190,33 @@ async def test_drain_ends_when_connection_is_lost(
     assert "drain failed: the connection is lost" in caplog.text
 
 
+@measures_network_audio
+async def test_drain_that_begins_while_reconnecting_is_played(
+    server: Server, token: TokenFactory
+) -> None:
+    """Contract: a drain waits for a reconnect, also if that began before it."""
+    async with open_livekit(server.url, token("ben")) as ben:
+        async with open_livekit(server.url, token("ann")) as ann:
+            await send_frames(ann.tx, frames_of_tone(440, 0.2, 16000))
+            await receive_until_silent(ben.rx)
+            gone = anyio.Event()
+            ann.room.on("reconnecting", gone.set)
+            kind = rtc.SimulateScenarioKind.Value("SIMULATE_FULL_RECONNECT")
+            await ann.room.simulate_scenario(kind)
+            with anyio.fail_after(DEADLINE):
+                await gone.wait()
+                await ann.send(AudioFrame.from_samples(tone(440, 1.0, 16000), 16000))
+        received = samples_of(await receive_until_silent(ben.rx))
+        assert measure(received, 16000).duration >= 0.9
+
+
 @pytest.mark.parametrize("when", ["reconnecting", "rejoining"])
 @pytest.mark.parametrize("how", ["left", "cancelled", "failed"])
 async def test_exit_is_quick_without_connection(own_server: OwnServer, when: str, how: str) -> None:
-    """Contract: an exit while reconnecting or rejoining waits for no answer."""
+    """Contract: an exit while reconnecting or rejoining waits for no answer of the server.
+
+    A drain waits for `RESUME_TIMEOUT`.
+    """
     start = 0.0
     with anyio.CancelScope() as scope:
         try:
@@ -221,5 +245,6 @@ async def test_exit_is_quick_without_connection(own_server: OwnServer, when: str
                     1 / 0  # noqa: B018
         except ZeroDivisionError:
             assert how == "failed"
-    assert time.monotonic() - start < CLOSE_TIMEOUT  # No answer of the server was awaited.
+    limit = CLOSE_TIMEOUT + (RESUME_TIMEOUT if how == "left" else 0.0)
+    assert time.monotonic() - start < limit  # No answer of the server was awaited.
     assert session.disconnect_reason is DisconnectReason.CLIENT_INITIATED

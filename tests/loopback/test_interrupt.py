@@ -53,10 +53,12 @@ async def test_interrupt_fades_out_play_and_reports_seconds_played() -> None:
         assert running.played == pytest.approx(len(sound) / RATE, abs=0.02)
         assert running.played + running.dropped < len(OLD) / RATE + 1e-9
         assert running.dropped > 0.1
-        assert waiting == Playout(0.0, 0.0, interrupted=True)
+        assert waiting == Playout(0.0, 0.0, 0.0, interrupted=True)
         assert_fades_out(sound, OLD)
         # The next play is whole.
-        assert await session.play(frame_of(NEW)) == Playout(len(NEW) / RATE, 0.0, interrupted=False)
+        assert await session.play(frame_of(NEW)) == Playout(
+            len(NEW) / RATE, 0.0, 0.0, interrupted=False
+        )
         assert np.array_equal((await received.wait_until_silent())[-len(NEW) :], NEW)
 
 

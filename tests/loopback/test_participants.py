@@ -215,7 +215,7 @@ async def test_departure_timeout_ends_session_when_alone(room: RoomUnderTest) ->
                 await anyio.sleep(1.0)  # Twice `departure_timeout` passes.
                 assert bot.disconnect_reason is None
             await receive_until_end(bot)  # Though an agent is present.
-        assert bot.disconnect_reason is DisconnectReason.CLIENT_INITIATED
+        assert bot.disconnect_reason is DisconnectReason.DEPARTURE_TIMEOUT
         with pytest.raises(DisconnectedError):
             await bot.send(AudioFrame(bytes(640), 16000))
         with pytest.raises(DisconnectedError):

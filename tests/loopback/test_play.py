@@ -50,7 +50,7 @@ async def test_play_accepts_frames_and_bytes_whole_or_in_pieces(source: Any) -> 
     """Contract: every kind of source is played bit-exactly and closed."""
     async with open_exact_loopback() as session, collect_frames(session.rx) as received:
         playout = await session.play(source, sample_rate=RATE)
-        assert attrs.astuple(playout) == pytest.approx((len(OLD) / RATE, 0.0, False))
+        assert attrs.astuple(playout) == pytest.approx((len(OLD) / RATE, 0.0, 0.0, False))
         assert session.statistics().send.seconds_queued <= 0.011
         assert np.array_equal(await received.wait_until_silent(), OLD)
     if isinstance(source, IterableSource):
@@ -64,7 +64,7 @@ async def test_play_accepts_stereo_and_other_rates() -> None:
     both = tone(440, 0.5, 24000, channels=2)
     async with open_loopback(num_channels=2) as session, collect_frames(session.rx) as received:
         playout = await session.play(split_into_bytes(both, 777), sample_rate=24000, num_channels=2)
-        assert attrs.astuple(playout) == pytest.approx((0.5, 0.0, False))
+        assert attrs.astuple(playout) == pytest.approx((0.5, 0.0, 0.0, False))
         sound = await received.wait_until_silent()
     assert measure(sound[:, 0].copy(), 16000).frequency == pytest.approx(440, abs=1)
     assert measure(sound[:, 1].copy(), 16000).frequency == pytest.approx(880, abs=1)
@@ -137,7 +137,7 @@ async def test_error_of_source_is_raised_by_play_and_queue_continues() -> None:
         ([None], {}, TypeError, "its source gave NoneType"),
         (run_until_blocked, {}, TypeError, "got function; call it"),
         (b"1234", {}, ConfigError, "bytes have no sample rate; pass sample_rate="),
-        ([b"123"], {"sample_rate": 16000}, ValueError, "within a sample: 1 of 2 bytes"),
+        ([b"RIFF....WA", b"VEfmt "], {"sample_rate": 16000}, ConfigError, "a file .WAV., not raw"),
         ([b"12"], {"sample_rate": 50}, ConfigError, "sample_rate must be 8000 to"),
         ([b"12"], {"sample_rate": 16000, "num_channels": 0}, ConfigError, "num_channels must be"),
     ],
@@ -150,7 +150,18 @@ async def test_play_rejects_wrong_source_and_queue_continues(
         with pytest.raises(error, match=message):
             await session.play(source, **keywords)
         # The queue is empty.
-        assert await session.play(frame_of(NEW)) == Playout(len(NEW) / RATE, 0.0, interrupted=False)
+        assert await session.play(frame_of(NEW)) == Playout(
+            len(NEW) / RATE, 0.0, 0.0, interrupted=False
+        )
+
+
+async def test_play_drops_incomplete_last_sample(caplog: pytest.LogCaptureFixture) -> None:
+    """Contract: PCM that ends within a sample is played, with one warning."""
+    async with open_exact_loopback() as session:
+        pcm = [OLD.tobytes()[:-1]]
+        playout = await session.play(pcm, sample_rate=RATE)
+    assert playout.played == pytest.approx((len(OLD) - 1) / RATE)
+    assert caplog.text.count("PCM decoding dropped 1 of 2 bytes of a sample") == 1
 
 
 async def test_play_closes_coroutine_that_was_not_awaited() -> None:
@@ -164,7 +175,7 @@ async def test_play_of_empty_source_returns_at_once() -> None:
     """Contract: nothing to play is no error."""
     async with open_exact_loopback() as session:
         for source in ([], b"", [b""], AudioFrame(b"", RATE)):
-            assert await session.play(source, sample_rate=RATE) == Playout(0.0, 0.0, False)
+            assert await session.play(source, sample_rate=RATE) == Playout(0.0, 0.0, 0.0, False)
 
 
 async def test_play_closes_source_that_was_never_started() -> None:
@@ -248,3 +259,31 @@ async def test_play_raises_after_tx_is_closed() -> None:
     for use in (session.interrupt, lambda: session.play(frame_of(NEW))):
         with pytest.raises(anyio.ClosedResourceError, match="livekit: transport is closed"):
             await use()
+
+
+async def test_playout_reports_what_was_muted() -> None:
+    """Contract: `played` was received; what was played while muted was not."""
+    async with open_exact_loopback() as session, anyio.create_task_group() as tasks:
+        playouts: list[Playout] = []
+
+        async def play() -> None:
+            playouts.append(await session.play(frame_of(OLD)))
+
+        tasks.start_soon(play)
+        await wait_until_played(session, 0.2)
+        session.mute()
+        await wait_until_played(session, 0.2)
+        session.unmute()
+    assert playouts[0].played + playouts[0].muted == pytest.approx(len(OLD) / RATE)
+    assert playouts[0].muted == pytest.approx(0.2, abs=0.06)
+
+
+async def test_kept_frames_are_played_whole() -> None:
+    """Contract: frames of rx that a program kept for 2 s lose nothing, though they are old."""
+    sound = tone_without_zeros(440, 2.0)
+    kept_since = time.monotonic() - 2.0
+    async with open_exact_loopback() as session, collect_frames(session.rx) as received:
+        for number, frame in enumerate(split_into_frames(sound, RATE, 0.02)):
+            await session.send(attrs.evolve(frame, timestamp=kept_since + 0.02 * number))
+        assert np.array_equal(await received.wait_until_silent(), sound)
+        assert session.statistics().send.seconds_trimmed == 0

@@ -130,7 +130,7 @@ async def test_play_and_interrupt_can_be_cancelled_at_every_checkpoint() -> None
         async def check() -> None:
             with anyio.fail_after(DEADLINE):
                 playout = await session.play(frame_of(NEW[:BLOCK]))
-            assert playout == Playout(0.01, 0.0, interrupted=False)
+            assert playout == Playout(0.01, 0.0, 0.0, interrupted=False)
 
         assert await cancel_at_every_checkpoint(run_serially, check) > 5
 
@@ -185,4 +185,4 @@ async def test_exhausted_play_is_drained_when_session_is_left() -> None:
     async with anyio.create_task_group() as tasks, open_exact_loopback() as session:
         tasks.start_soon(append_playout, playouts, session, frame_of(OLD))
         await wait_until_played(session, 0.01)
-    assert playouts == [Playout(len(OLD) / RATE, 0.0, interrupted=False)]
+    assert playouts == [Playout(len(OLD) / RATE, 0.0, 0.0, interrupted=False)]

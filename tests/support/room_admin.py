@@ -45,6 +45,16 @@ class RoomAdmin:
                 )
             )
 
+    async def permit(self, identity: str, *, publish: bool, subscribe: bool = True) -> None:
+        """Grant or revoke a participant's permissions."""
+        permission = api.ParticipantPermission(
+            can_publish=publish, can_subscribe=subscribe, can_publish_data=True
+        )
+        request = api.UpdateParticipantRequest(
+            room=self._room, identity=identity, permission=permission
+        )
+        await self._client.room.update_participant(request)
+
     async def delete_room(self) -> None:
         await self._client.room.delete_room(api.DeleteRoomRequest(room=self._room))
 

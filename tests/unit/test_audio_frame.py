@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +54,69 @@ def test_float_samples_are_clipped_not_wrapped() -> None:
     assert frame.to_float().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1], abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    "dtype", ["f2", "f4", "f8", "g", ">f2", ">f4", ">f8", "i2", ">i2", "i4", ">i4", "i8", ">i8"]
+)
+def test_from_samples_clips_every_real_dtype_at_full_scale(dtype: str) -> None:
+    """Contract: floats and signed integers of any width and byte order clip and never wrap."""
+    full = 1.0 if "f" in dtype or dtype == "g" else 32768.0
+    values = np.array([1.0, -1.0, 0.5, -0.25, 0.0, 1.5, -1.5])[: 7 if "i2" not in dtype else 0]
+    samples = (values * full).astype(dtype)
+    if "i2" in dtype:
+        samples = np.array([32767, -32768, 16384, -8192, 0, 32767, -32768], dtype)
+    out = AudioFrame.from_samples(samples, 16000).samples
+    assert out.tolist() == [32767, -32768, 16384, -8192, 0, 32767, -32768]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">u4", "u8", "i1", "?", "c8", "O", "U1", "M8[s]"])
+def test_from_samples_rejects_dtype_without_one_scale(dtype: str) -> None:
+    """Contract: a dtype whose full scale or silence is ambiguous is a TypeError that names it."""
+    with pytest.raises(TypeError, match=re.escape(f"got {np.dtype(dtype)}")):
+        AudioFrame.from_samples(np.zeros(4, dtype), 16000)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "g"])
+def test_from_samples_rejects_floats_on_scale_of_int16(dtype: str) -> None:
+    """Contract: floats beyond 2.0 are no overshoot; the error names both scales."""
+    loud = np.array([0.0, -2.5], dtype)
+    with pytest.raises(ValueError, match=r"\[-1, 1\]; on the scale of int16, .*astype\(np.int16"):
+        AudioFrame.from_samples(loud, 16000)
+    assert AudioFrame.from_samples(loud / 1.25, 16000).samples.tolist() == [0, -32768]
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g"])
+def test_from_samples_rejects_nan_and_infinity(dtype: str, value: float) -> None:
+    """Contract: NaN and infinity are errors, at any place and in any float dtype."""
+    for at in range(3):
+        samples = np.zeros(3, dtype)
+        samples[at] = value
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            AudioFrame.from_samples(samples, 16000)
+
+
+def test_frame_takes_whole_numbers_of_any_type() -> None:
+    """Contract: a format may be any type's whole numbers, and is stored as int."""
+    frame = AudioFrame(bytes(8), np.int64(16000), np.uint8(2))
+    assert (type(frame.sample_rate), type(frame.num_channels)) == (int, int)
+    assert frame == AudioFrame(bytes(8), 16000, 2)
+    rate: Any = np.uint16(16000)
+    assert AudioFrame.from_samples(np.array([0.0, 0.5]), rate).samples.tolist() == [0, 16384]
+    wrongs: list[Any] = [True, np.True_, 16000.0, np.float64(16000), "16000", None]
+    for wrong in wrongs:
+        with pytest.raises(ConfigError, match="whole number of Hz"):
+            AudioFrame(b"", wrong)
+        with pytest.raises(ConfigError, match="whole number from 1"):
+            AudioFrame(b"", 16000, wrong)
+
+
+def test_frame_rejects_view_of_other_samples() -> None:
+    """Contract: a memoryview of floats is no PCM; one of bytes or of int16 is."""
+    with pytest.raises(TypeError, match="int16, got a view of format 'f'"):
+        AudioFrame(np.zeros(4, np.float32).data, 16000)
+    assert AudioFrame(np.ones(1, np.int16).data, 16000).data == b"\1\0"
+
+
 def test_mutable_bytes_are_copied() -> None:
     """Contract: a frame never changes after its construction."""
     buffer = bytearray(4)
@@ -93,9 +158,8 @@ def test_frame_rejects_array_as_data_and_names_from_samples() -> None:
     [
         (np.zeros((1, 320)), "transpose"),
         (np.zeros((4, 4, 4)), "shape"),
-        (np.zeros(4, np.int32), "int32"),
-        (np.array([0.0, np.nan]), "NaN"),
-        (np.array([0.0, np.inf]), "infinity"),
+        (np.array([0, -70_000]), "reach 70000, expected integers"),
+        (np.array([-(2**63)]), "reach 9.22337e.18, expected integers"),
     ],
 )
 def test_from_samples_rejects_wrong_array(array: np.ndarray, message: str) -> None:

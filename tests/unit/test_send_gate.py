@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 
 from beluga_livekit._logging import SessionLog
 from beluga_livekit._send.gate import PlaybackGate
+from beluga_livekit._tasks import ChangeSignal
 
 pytestmark = pytest.mark.anyio
 
@@ -26,11 +29,11 @@ class Waiter:
 @pytest.mark.parametrize("subscribed_first", [True, False])
 async def test_gate_blocks_until_connected_and_subscribed(subscribed_first: bool) -> None:
     """Contract: in either order; then it blocks while disconnected, and for each new track."""
-    gate = PlaybackGate(60, SessionLog())
+    gate = PlaybackGate(60, SessionLog(), ChangeSignal())
     first, second = gate.subscribed, gate.resume
     if not subscribed_first:
         first, second = second, first
-    for close in (None, gate.pause, gate.unsubscribed):
+    for close in (None, partial(gate.pause, "lost"), gate.unsubscribed):
         waiter = Waiter(gate)
         async with anyio.create_task_group() as tasks:
             if close is not None:
@@ -51,7 +54,7 @@ async def test_gate_opens_after_the_subscription_timeout(
     timeout: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Contract: a warning says so, but for a timeout of 0; the next frame does not wait again."""
-    gate = PlaybackGate(timeout, SessionLog())
+    gate = PlaybackGate(timeout, SessionLog(), ChangeSignal())
     gate.resume()
     with anyio.fail_after(5):
         await gate.wait()
@@ -61,15 +64,15 @@ async def test_gate_opens_after_the_subscription_timeout(
 
 async def test_wait_until_paused_begins_anew_after_a_resume() -> None:
     """Contract: a connection that is back in time interrupts no drain."""
-    gate = PlaybackGate(60, SessionLog())
+    gate = PlaybackGate(60, SessionLog(), ChangeSignal())
     gate.resume()
     async with anyio.create_task_group() as tasks:
-        gate.pause()
+        gate.pause("lost")
         tasks.start_soon(gate.wait_until_paused, 60)
         await anyio.wait_all_tasks_blocked()
         gate.resume()
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
-    gate.pause()
+    gate.pause("lost")
     with anyio.fail_after(5):
         await gate.wait_until_paused(0.01)

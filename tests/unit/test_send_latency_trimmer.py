@@ -51,14 +51,18 @@ def test_trimmer_trims_nothing_of_a_producer_that_runs_ahead(clock: Clock) -> No
     assert not trimmer.is_relay
 
 
-def test_trimmer_takes_frames_with_a_timestamp_for_a_relay(clock: Clock) -> None:
-    """Contract: a relay fills the queue, and is never waited for."""
+@pytest.mark.parametrize(("age", "is_relay"), [(0.9, True), (1.1, False), (-0.1, False)])
+def test_trimmer_takes_frames_just_received_for_a_relay(
+    clock: Clock, age: float, is_relay: bool
+) -> None:
+    """Contract: a relay fills the queue, and is never waited for; frames kept for 1 s are none."""
     trimmer = LatencyTrimmer()
     for _ in range(52):
-        trimmer.observe(attrs.evolve(FRAME, timestamp=1.0), 0.2, waited=False)
+        frame = attrs.evolve(FRAME, timestamp=clock.now - age)
+        trimmer.observe(frame, 0.2, waited=False)
         clock.now += 0.02
-    assert trimmer.is_relay
-    assert trimmer.blocks_left == 19
+    assert trimmer.is_relay is is_relay
+    assert trimmer.blocks_left == (19 if is_relay else 0)
     trimmer.cancel()
     assert len(trimmer.trim(FRAME.samples)) == 2 * BLOCK
 
@@ -66,7 +70,7 @@ def test_trimmer_takes_frames_with_a_timestamp_for_a_relay(clock: Clock) -> None
 def test_trimmer_is_reset_by_a_playback(clock: Clock) -> None:
     """Contract: a playback is never trimmed, nor does it count for a producer."""
     trimmer = LatencyTrimmer()
-    trimmer.observe(attrs.evolve(FRAME, timestamp=1.0), 0.2, waited=False)
+    trimmer.observe(attrs.evolve(FRAME, timestamp=clock.now), 0.2, waited=False)
     clock.now += 2.0
     trimmer.reset()
     assert not trimmer.is_relay

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from beluga_livekit import AudioFrame, Playout
+from beluga_livekit._send.muted_audio import MutedAudio
 from beluga_livekit._send.playback import Playback, PlaybackState
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +43,7 @@ async def test_playback_is_played_in_four_states(playback: Playback) -> None:
     playback.complete(playback.given)
     states.append(playback.state)
     assert states == list(PlaybackState)
-    assert playback.result() == Playout(1.0, 0.0, interrupted=False)
+    assert playback.result(MutedAudio()) == Playout(1.0, 0.0, 0.0, interrupted=False)
 
 
 @pytest.mark.parametrize(("position", "played"), [(0, 0.0), (25_000, 0.5), (60_000, 1.0)])
@@ -54,7 +55,7 @@ async def test_interrupt_reports_what_was_played(
     await give(playback, FRAME)
     playback.drain(49_000)
     playback.interrupt(position)
-    assert playback.result() == Playout(played, 1.0 - played, interrupted=True)
+    assert playback.result(MutedAudio()) == Playout(played, 0.0, 1.0 - played, interrupted=True)
 
 
 async def test_interrupt_counts_what_the_source_gives_later_as_dropped(playback: Playback) -> None:
@@ -63,7 +64,7 @@ async def test_interrupt_counts_what_the_source_gives_later_as_dropped(playback:
         playback.interrupt(0)
         await playback.send(FRAME)
     assert playback.caller.cancelled_caught
-    assert playback.result() == Playout(0.0, 1.0, interrupted=True)
+    assert playback.result(MutedAudio()) == Playout(0.0, 0.0, 1.0, interrupted=True)
 
 
 async def test_first_outcome_of_a_playback_stays(playback: Playback) -> None:
@@ -75,7 +76,7 @@ async def test_first_outcome_of_a_playback_stays(playback: Playback) -> None:
     playback.close_input()
     playback.drain(48_000)
     assert playback.state is PlaybackState.DONE
-    assert playback.result() == Playout(0.1, 0.9, interrupted=True)
+    assert playback.result(MutedAudio()) == Playout(0.1, 0.0, 0.9, interrupted=True)
 
 
 @pytest.mark.parametrize("exhausted", [True, False])
@@ -93,7 +94,7 @@ async def test_close_input_ends_a_playback_unless_its_source_is_exhausted(
     expected = PlaybackState.DRAINING if exhausted else PlaybackState.DONE
     assert playback.state is expected
     with pytest.raises(ZeroDivisionError):
-        playback.result()
+        playback.result(MutedAudio())
 
 
 async def test_send_raises_the_error_of_the_session_when_the_input_is_closed(
