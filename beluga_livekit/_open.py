@@ -165,7 +165,8 @@ def open_livekit(
 
         Entering raises `ConnectError` if the room cannot be joined (`AuthenticationError` if the
         server refuses the token). Leaving raises `DisconnectedError` if the connection was lost for
-        good. A hang-up is no error.
+        good. A hang-up is no error: `async for` over rx ends. (A direct `rx.receive()` raises
+        `anyio.EndOfStream` then, which leaves the block unless it is caught.)
 
     Raises:
         ConfigError: An argument is wrong, or the token visibly useless.

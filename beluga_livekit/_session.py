@@ -307,7 +307,11 @@ class LiveKitSession(tuple[ReceiveStream, SendStream], ObjectStream[AudioFrame])
             await self._runner.room_state.changed.wait()
 
     async def receive(self) -> AudioFrame:
-        """Receive a frame, as `rx.receive()` does."""
+        """Receive a frame, as `rx.receive()` does.
+
+        Raises:
+            anyio.EndOfStream: The session has ended. `async for` ends instead.
+        """
         self._check_open()
         return await self.rx.receive()
 

@@ -83,7 +83,7 @@ class RoomAdapter:
             self._update_participant(participant)
             for publication in participant.track_publications.values():
                 self._add_track(publication, participant)
-                if publication.track is not None:
+                if publication.track is not None and self.subscriptions.is_permitted:
                     self._set_audio(publication.track, publication, participant)
 
     async def publish(self) -> None:
@@ -161,6 +161,7 @@ class RoomAdapter:
             participant.identity, permissions.can_publish, permissions.can_subscribe
         )
         if participant is self.room.local_participant:
+            self.subscriptions.set_permitted(permissions.can_subscribe)
             self._microphone.set_permitted(rtc.may_publish(self.room))
 
     def _local_track_subscribed(self, track: Any) -> None:

@@ -71,7 +71,7 @@ async def test_each_receive_stream_has_counters_of_its_own() -> None:
     assert bot.statistics().receive.frames == 0
     assert unread.counters.frames_dropped
     assert read.counters.seconds == pytest.approx(20 * 0.02, abs=0.1)
-    assert streams[0].counters.seconds >= 0.2
+    assert streams[0].counters.seconds >= 0.19
 
 
 async def test_statistics_of_rx_stay_when_it_is_closed(session: LiveKitSession) -> None:

@@ -51,9 +51,9 @@ async def test_undecryptable_audio_is_received_as_silence_and_reported(
     """Contract: rx has audio of a participant or silence, never noise; one event, one warning."""
     log = EventRecorder()
     async with (
-        open_livekit(server.url, token("bot"), encryption=encryption(own)) as bot,
+        open_livekit(server.url, token("bot"), encryption=encryption(own), publish=False) as bot,
         open_livekit(
-            server.url, token("ann"), encryption=encryption(theirs), subscription_timeout=None
+            server.url, token("ann"), encryption=encryption(theirs), subscribe=False
         ) as ann,
         collect_frames(bot.rx) as received,
         anyio.create_task_group() as tasks,
@@ -81,8 +81,8 @@ async def test_audio_is_silence_while_own_encryption_is_disabled(
     """SDK quirk: without its own encryption the SDK decodes an encrypted track to noise."""
     both = encryption(KEY)
     async with (
-        open_livekit(server.url, token("bot"), encryption=both) as bot,
-        open_livekit(server.url, token("ann"), encryption=both) as ann,
+        open_livekit(server.url, token("bot"), encryption=both, publish=False) as bot,
+        open_livekit(server.url, token("ann"), encryption=both, subscribe=False) as ann,
         collect_frames(bot.rx) as received,
     ):
         await play_tone(ann, 440, 1.0)
