@@ -10,6 +10,7 @@ from ._errors import (
 )
 from ._open import SessionContextManager, attach_room, open_livekit, open_loopback
 from ._playout import Playout
+from ._receive.frame_buffer import ReceiveStream
 from ._receive.participant_streams import ParticipantStream
 from ._room.participants import Participant, ParticipantFilter, ParticipantKind, TrackSource
 from ._send.play_source import PlaySource
@@ -33,6 +34,7 @@ __all__ = [
     "ParticipantStream",
     "PlaySource",
     "Playout",
+    "ReceiveStream",
     "SessionContextManager",
     "SessionStatistics",
     "TrackSource",

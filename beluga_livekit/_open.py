@@ -112,6 +112,7 @@ def open_livekit(
     departure_timeout: float | None = None,
     # Directions
     publish: bool = True,
+    subscribe: bool = True,
     # The SDK's own
     rtc_config: Any = None,
     encryption: Any = None,
@@ -170,6 +171,8 @@ def open_livekit(
         departure_timeout: How long after the last selected participant has left the session ends,
             as by a hang-up. None: it stays.
         publish: Whether to publish a track. False: receive only.
+        subscribe: Whether rx receives. False: rx has ended from the start, for programs that only
+            send; nothing is subscribed to unless `session.open_rx` or another method asks for it.
         rtc_config: The SDK's `rtc.RtcConfiguration`.
         encryption: The SDK's `rtc.E2EEOptions`.
         publish_options: The SDK's `rtc.TrackPublishOptions`.
@@ -181,7 +184,8 @@ def open_livekit(
 
         Entering raises `ConnectError` if the room cannot be joined (`AuthenticationError` if the
         server refuses the token). Leaving raises `DisconnectedError` if the connection was lost for
-        good. A hang-up is no error.
+        good. A hang-up is no error: `async for` over rx ends. (A direct `rx.receive()` raises
+        `anyio.EndOfStream` then, which leaves the block unless it is caught.)
 
     Raises:
         ConfigError: An argument is wrong, or the token visibly useless.
@@ -207,6 +211,7 @@ def open_livekit(
         drain_timeout=drain_timeout,
         departure_timeout=departure_timeout,
         publish=publish,
+        subscribe=subscribe,
         rtc_config=rtc_config,
         encryption=encryption,
         publish_options=publish_options,

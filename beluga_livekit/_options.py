@@ -57,6 +57,7 @@ class LoopbackKeywords(ReceiveKeywords, total=False):
     drain_timeout: float | None
     departure_timeout: float | None
     publish: bool
+    subscribe: bool
 
 
 class SessionKeywords(LoopbackKeywords, total=False):
@@ -213,6 +214,7 @@ class SessionOptions(ReceiveOptions):
     departure_timeout: float = attrs.field(default=None, converter=_or_inf, validator=_seconds())
     pre_connect_audio: bool = attrs.field(default=False, validator=_flag)
     publish: bool = attrs.field(default=True, validator=_flag)
+    subscribe: bool = attrs.field(default=True, validator=_flag)
     rtc_config: Any = None
     encryption: Any = None
     publish_options: Any = None

@@ -14,8 +14,8 @@ from ._errors import ConfigError, DisconnectReason
 from ._lifecycle import CLOSED, SessionRunner
 from ._options import ParticipantKeywords, ReceiveKeywords, ReceiveOptions, check_names
 from ._playout import Playout
+from ._receive.frame_buffer import ReceiveStatistics, ReceiveStream
 from ._receive.participant_streams import ParticipantStream, ParticipantStreams
-from ._receive.pipeline import ReceiveStatistics
 from ._room.dtmf import KEY_INTERVAL, dtmf_codes
 from ._room.events import RoomEvent
 from ._room.participants import Participant, ParticipantFilter
@@ -32,7 +32,7 @@ class SessionStatistics:
     """The counters of a session at one moment.
 
     Attributes:
-        receive: Those of rx.
+        receive: Those of rx. Each further stream has its own `counters`.
         send: Those of tx.
     """
 
@@ -40,9 +40,7 @@ class SessionStatistics:
     send: SendStatistics
 
 
-class LiveKitSession(
-    tuple[MemoryObjectReceiveStream[AudioFrame], SendStream], ObjectStream[AudioFrame]
-):
+class LiveKitSession(tuple[ReceiveStream, SendStream], ObjectStream[AudioFrame]):
     """A pair of streams (`rx, tx = session`), and one stream of both directions.
 
     Both streams carry `AudioFrame`. The session is open inside the `async with` of `open_livekit`,
@@ -62,8 +60,12 @@ class LiveKitSession(
         return f"<{type(self).__name__} {state}>"
 
     @property
-    def rx(self) -> MemoryObjectReceiveStream[AudioFrame]:
-        """The received frames, in the format that the session was opened with."""
+    def rx(self) -> ReceiveStream:
+        """The received frames, in the format that the session was opened with.
+
+        A clone shares them: each frame arrives at one of the readers. A second consumer of all
+        frames takes `open_rx()`.
+        """
         return self[0]
 
     @property
@@ -108,9 +110,7 @@ class LiveKitSession(
 
     def statistics(self) -> SessionStatistics:
         """Return the counters of rx and tx."""
-        return SessionStatistics(
-            receive=self._runner.readers.rx.statistics(), send=self._runner.pump.statistics()
-        )
+        return SessionStatistics(receive=self.rx.counters, send=self._runner.pump.statistics())
 
     async def play(
         self, source: PlaySource, *, sample_rate: int | None = None, num_channels: int = 1
@@ -219,11 +219,12 @@ class LiveKitSession(
         self._check_open()
         return self._runner.room_state.events()
 
-    def open_rx(self, **keywords: Unpack[ReceiveKeywords]) -> MemoryObjectReceiveStream[AudioFrame]:
+    def open_rx(self, **keywords: Unpack[ReceiveKeywords]) -> ReceiveStream:
         """Return a further receive stream: `async with session.open_rx() as frames`.
 
-        It has a buffer of its own and is independent of rx: for a recorder beside a transcriber. A
-        track that several streams receive is subscribed to and read once.
+        It copies: it has a buffer and `counters` of its own and receives every frame, whatever rx
+        does, for a recorder beside a transcriber. (A clone of rx shares the frames of rx.) A track
+        that several streams receive is subscribed to and read once.
 
         Args:
             **keywords: Keywords of `open_livekit`; those not given are as the session has them.
@@ -237,7 +238,10 @@ class LiveKitSession(
         """
         self._check_open()
         options = self._runner.options.evolve(**keywords)
-        return self._runner.readers.open(options, "the open_rx() stream").buffer.rx
+        buffer = self._runner.readers.open(options, "the open_rx() stream").buffer
+        rx = buffer.rx
+        buffer.disown_rx()
+        return rx
 
     async def for_each_participant(
         self,
@@ -249,10 +253,13 @@ class LiveKitSession(
         """Call `handler` with a stream for each selected participant's track, until the end.
 
         Each handler runs in a task of its own, in one task group: one that raises ends the others,
-        and its error leaves as from a task group. A stream continues through mutes, new tracks and
-        reconnects, with silence. It ends when its participant has been absent for `rejoin_grace`,
-        or with the session, and is closed when its handler returns. A participant that returns
-        after that is handled anew. Returns when the session has ended and all handlers returned.
+        and its error leaves as from a task group. A handler whose error concerns its participant
+        only catches it: `except Exception: log.exception(...)`.
+
+        A stream continues through mutes, new tracks and reconnects, with silence. It ends when its
+        participant has been absent for `rejoin_grace`, or with the session, and is closed when its
+        handler returns. A participant that returns after that is handled anew. Returns when the
+        session has ended and all handlers returned.
 
         Args:
             handler: Takes a `ParticipantStream`.
@@ -300,7 +307,11 @@ class LiveKitSession(
             await self._runner.room_state.changed.wait()
 
     async def receive(self) -> AudioFrame:
-        """Receive a frame, as `rx.receive()` does."""
+        """Receive a frame, as `rx.receive()` does.
+
+        Raises:
+            anyio.EndOfStream: The session has ended. `async for` ends instead.
+        """
         self._check_open()
         return await self.rx.receive()
 

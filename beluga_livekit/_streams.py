@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -10,14 +10,35 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 T = TypeVar("T")
 
 
+class LossyReceiveStream(MemoryObjectReceiveStream[T]):
+    """The reader's end of a `LossyStream`.
+
+    If it is garbage-collected while it is open, it warns, as anyio's streams do, and closes
+    itself. Otherwise it would still count as a reader, and its stream would be filled for ever.
+    """
+
+    def clone(self) -> Self:
+        if self._closed:
+            raise anyio.ClosedResourceError
+        return type(self)(self._state)
+
+    def __del__(self) -> None:
+        super().__del__()
+        self.close()
+
+
 class LossyStream(Generic[T]):
     """An unbounded memory object stream; subclasses bound it by rewriting what is unread."""
 
-    rx: MemoryObjectReceiveStream[T]  # the reader's end, which the reader may clone
+    rx: LossyReceiveStream[T]  # the reader's end, which the reader may clone
 
     def __init__(self) -> None:
-        self._send, self.rx = anyio.create_memory_object_stream[T](math.inf)
-        self._own: MemoryObjectReceiveStream[T] = self.rx.clone()
+        self._send, self._own = anyio.create_memory_object_stream[T](math.inf)
+        self.rx = self._open_rx(self._own._state)  # noqa: SLF001 - as a subclass's end needs it
+
+    def disown_rx(self) -> None:
+        """Keep no reference to `rx`, so that it is collected if its user forgets it."""
+        del self.rx
 
     @property
     def has_reader(self) -> bool:
@@ -49,3 +70,6 @@ class LossyStream(Generic[T]):
         """End the stream: unread items can still be read."""
         self._send.close()
         self._own.close()
+
+    def _open_rx(self, state: Any) -> LossyReceiveStream[T]:
+        return LossyReceiveStream(state)

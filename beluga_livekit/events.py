@@ -5,5 +5,6 @@ from ._room.events import *  # noqa: F403 - those of `__all__`
 __all__ = [  # noqa: F405 - as above
     "Disconnected", "DtmfReceived", "EventsDropped", "ParticipantJoined", "ParticipantLeft",
     "ParticipantUpdated", "PermissionsChanged", "Reconnected", "Reconnecting", "Rejoined",
-    "RoomEvent", "TrackMuted", "TrackPublished", "TrackUnmuted", "TrackUnpublished",
+    "RoomEvent", "TrackMuted", "TrackPublished", "TrackUndecryptable", "TrackUnmuted",
+    "TrackUnpublished",
 ]  # fmt: skip

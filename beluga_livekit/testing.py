@@ -20,7 +20,7 @@ class LoopbackRoom:
 
     Members exchange audio through the SDK's native audio and through all of our stages, bounds and
     pacing. They join, leave, mute and send DTMF. The room mutes, removes and updates them, as a
-    server does.
+    server does, and encrypts their tracks.
 
     ```python
     async with LoopbackRoom() as room, room.open("bot") as bot, room.open("caller") as caller:
@@ -114,6 +114,14 @@ class LoopbackRoom:
     def unmute(self, identity: str) -> None:
         """Unmute a member."""
         self._member(identity).set_muted(False)
+
+    def encrypt(self, identity: str) -> None:
+        """Encrypt a member's track with a key that the other members do not have."""
+        self._hub.undecryptable.add(self._member(identity).participant.identity)
+
+    def decrypt(self, identity: str) -> None:
+        """Give the other members the key of a member's track."""
+        self._hub.undecryptable.discard(self._member(identity).participant.identity)
 
     def remove(self, identity: str) -> None:
         """Remove a member: its session ends, as by a hang-up."""

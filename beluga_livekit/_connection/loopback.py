@@ -26,6 +26,7 @@ class LoopbackHub:
         self.name = name
         self.echo = echo
         self.connections: dict[str, LoopbackConnection] = {}  # by identity
+        self.undecryptable: set[str] = set()  # identities whose tracks the others cannot decrypt
 
     def join(self, joining: LoopbackConnection) -> None:
         """Add a connection; remove an earlier one of the same identity, as a server does."""
@@ -112,6 +113,7 @@ class LoopbackConnection(Connection):
         if self.sid is not None:
             track = Track(self.sid, self.participant.identity, muted=self.muted)
             track.audio, track.num_channels = self._readable, self._num_channels
+            track.can_decrypt = lambda: self.participant.identity not in self._hub.undecryptable
             receiver.room_state.add_track(track)
 
     def update(self, participant: Participant) -> None:

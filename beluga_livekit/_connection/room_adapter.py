@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ from .._errors import DisconnectReason
 from .._room.state import Track
 from .._sdk import rtc
 from .._tasks import GraceTimers
+from . import encryption
 from .base import SessionParts
 from .microphone import Microphone
 from .subscriptions import Subscriptions
@@ -53,6 +55,7 @@ class RoomAdapter:
             "track_unpublished": self._remove_track,
             "track_muted": lambda participant, track: self._set_muted(participant, track, True),
             "track_unmuted": lambda participant, track: self._set_muted(participant, track, False),
+            "e2ee_state_changed": partial(encryption.set_state, parts),
             "participant_permissions_changed": self._set_permissions,
             "sip_dtmf_received": self._add_dtmf,
             "local_track_subscribed": self._local_track_subscribed,
@@ -80,7 +83,7 @@ class RoomAdapter:
             self._update_participant(participant)
             for publication in participant.track_publications.values():
                 self._add_track(publication, participant)
-                if publication.track is not None:
+                if publication.track is not None and self.subscriptions.is_permitted:
                     self._set_audio(publication.track, publication, participant)
 
     async def publish(self) -> None:
@@ -123,6 +126,7 @@ class RoomAdapter:
                 muted=publication.muted,
                 has_preconnect_audio=rtc.TF_PRECONNECT_BUFFER in publication.audio_features,
                 publication=publication,
+                can_decrypt=encryption.decryption_of(self.room, publication),
             )
             self._parts.room_state.add_track(track)
 
@@ -134,6 +138,8 @@ class RoomAdapter:
         self.subscriptions.confirm(publication.sid)
         num_channels = 2 if rtc.TF_STEREO in publication.audio_features else 1
         self._parts.room_state.set_audio(publication.sid, audio, num_channels)
+        if publication.encryption_type:
+            self._parts.readers.start_soon(encryption.watch, self._parts, publication.sid, audio)
 
     def _unset_audio(self, audio: Any, publication: Any, participant: Any) -> None:
         self.subscriptions.unsubscribed(publication.sid)
@@ -155,6 +161,7 @@ class RoomAdapter:
             participant.identity, permissions.can_publish, permissions.can_subscribe
         )
         if participant is self.room.local_participant:
+            self.subscriptions.set_permitted(permissions.can_subscribe)
             self._microphone.set_permitted(rtc.may_publish(self.room))
 
     def _local_track_subscribed(self, track: Any) -> None:

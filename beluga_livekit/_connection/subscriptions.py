@@ -26,6 +26,7 @@ async def coordinate(connection: Connection, readers: TrackReaders, room_state: 
 class _State(enum.Enum):
     WAITING = enum.auto()  # for the owner of an attached room, who may subscribe first
     SUBSCRIBED = enum.auto()  # by us, or about to be
+    SUSPENDED = enum.auto()  # by us, until the permission was revoked; a grant may renew it
     RELEASING = enum.auto()  # we have unsubscribed, and the SDK has not confirmed
     LEFT_ALONE = enum.auto()  # it failed, or other code has unsubscribed
 
@@ -38,7 +39,23 @@ class Subscriptions:
         self._owner_grace = owner_grace  # (s) to subscribe before we do
         self._states: dict[str, _State] = {}  # by track SID
         self._publications: dict[str, Any] = {}  # of the tracks that we have subscribed to
+        self.is_permitted: bool = True  # to subscribe, as far as the SDK has reported
         self._timers = GraceTimers()
+
+    def set_permitted(self, permitted: bool) -> None:
+        """Stop reading all tracks while we may not subscribe, and continue afterwards.
+
+        The SDK has no event for the revocation: its tracks stay subscribed and deliver nothing. On
+        a grant the server subscribes anew, and the SDK reports the track as unsubscribed first.
+        """
+        if permitted == self.is_permitted:
+            return
+        self.is_permitted = permitted
+        for sid, track in self._room_state.tracks.items():
+            if (audio := getattr(track.publication, "track", None)) is not None:
+                if self._states.get(sid) is _State.SUBSCRIBED:
+                    self._states[sid] = _State.SUSPENDED
+                self._room_state.set_audio(sid, audio if permitted else None, track.num_channels)
 
     def apply(self, sids: Collection[str]) -> None:
         """Subscribe to these tracks; release the others that we have subscribed to."""
@@ -49,7 +66,9 @@ class Subscriptions:
                     self._subscribe(sid, track)
             elif state is _State.WAITING:
                 self.forget(sid)
-            elif state is _State.SUBSCRIBED and track.audio is not None:
+            elif state is _State.SUSPENDED or (
+                state is _State.SUBSCRIBED and track.audio is not None
+            ):
                 # Before the audio is there the SDK would forget an unsubscription.
                 self._states[sid] = _State.RELEASING
                 track.publication.set_subscribed(False)
@@ -63,14 +82,18 @@ class Subscriptions:
 
     def confirm(self, sid: str) -> None:
         """Note that a track is subscribed to, by us or by other code."""
-        if self._states.get(sid) is _State.LEFT_ALONE:
+        state = self._states.get(sid)
+        if state is _State.LEFT_ALONE:
             self.forget(sid)
+        elif state is _State.SUSPENDED:
+            self._states[sid] = _State.SUBSCRIBED
 
     def unsubscribed(self, sid: str) -> None:
         """Note that a track is no longer subscribed to, by our release or by other code."""
-        if self._states.get(sid) is _State.RELEASING:
+        state = self._states.get(sid)
+        if state is _State.RELEASING:
             self.forget(sid)
-        else:
+        elif state is not _State.SUSPENDED:
             self.failed(sid)
 
     def failed(self, sid: str) -> None:

@@ -13,12 +13,13 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
+import anyio
 import attrs
 
 from .._logging import SessionLog
-from .._streams import LossyStream
+from .._streams import LossyReceiveStream, LossyStream
 from ..audio.backlog import StandingBacklog
 from ..audio.fades import crossfade
 from ..audio.frame import AudioFrame
@@ -34,6 +35,63 @@ PAUSED = 0.5
 FADE = 0.01  # duration of the crossfade into the newest frame (s): shorter clicks, longer echoes
 
 
+@attrs.frozen(kw_only=True)
+class ReceiveStatistics:
+    """Counters of one receive stream, at one moment.
+
+    Attributes:
+        frames: Frames put into the stream.
+        seconds: Their audio, the silence that fills gaps included (s).
+        frames_dropped: Frames dropped because the stream was not read in time, and silence skipped
+            because the process had been suspended.
+        seconds_dropped: Their audio (s).
+        seconds_trimmed: The part of it that was trimmed to cut latency (s).
+        seconds_buffered: Audio that waits unread (s).
+        delay: How late a reader is now (s); with `mix=False`, for the track with most unread audio.
+    """
+
+    frames: int
+    seconds: float
+    frames_dropped: int
+    seconds_dropped: float
+    seconds_trimmed: float
+    seconds_buffered: float
+    delay: float
+
+
+@attrs.define
+class _Counters:
+    """The counters of a buffer since it was made, named as in `ReceiveStatistics`."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    frames_dropped: int = 0
+    seconds_dropped: float = 0.0
+    seconds_trimmed: float = 0.0
+
+
+class ReceiveStream(LossyReceiveStream[AudioFrame]):
+    """A stream of received frames: an anyio memory object stream with counters.
+
+    Clones share the frames: each frame arrives at one of them. `session.open_rx()` gives a stream
+    that has all frames for itself.
+    """
+
+    def __init__(self, buffer: "FrameBuffer", state: Any) -> None:
+        super().__init__(state)
+        self._buffer = buffer
+
+    @property
+    def counters(self) -> ReceiveStatistics:
+        """The counters of this stream and its clones; they stay when it is closed."""
+        return self._buffer.statistics()
+
+    def clone(self) -> Self:
+        if self._closed:
+            raise anyio.ClosedResourceError
+        return type(self)(self._buffer, self._state)
+
+
 class _Entry(NamedTuple):
     """Belongs to the unread frame at the same place."""
 
@@ -45,22 +103,28 @@ class _Entry(NamedTuple):
 class FrameBuffer(LossyStream[AudioFrame]):
     """Frames on their way to a reader that may be slow, paused, gone, or several."""
 
+    rx: ReceiveStream
+
     def __init__(
-        self, max_age: float, max_delay: float | None, log: SessionLog, name: str = "rx"
+        self,
+        max_age: float,
+        max_delay: float | None,
+        log: SessionLog,
+        name: str = "rx",
+        remedy: str = "read it, or close it",
     ) -> None:
         super().__init__()
+        self.counters: _Counters = _Counters()
         self._max_age = max_age  # limit of the time that a frame waits (s)
         self._max_delay = math.inf if max_delay is None else max_delay  # of undrained audio (s)
         self._log_warning = partial(log.warning, "%s %s", name)
+        self._remedy = remedy  # for a stream that was never read
         self._entries: deque[_Entry] = deque()
         self._buffered: defaultdict[str | None, float] = defaultdict(float)  # seconds, by track
         self._lost: defaultdict[str | None, float] = defaultdict(float)  # not in a frame's `lost`
         self._backlog = StandingBacklog(max(max_age, MIN_STANDING))
         self._has_warned = False  # since the buffer was last empty
         self._read_at = -math.inf  # never
-        self.frames_dropped: int = 0
-        self.seconds_dropped: float = 0.0
-        self.seconds_trimmed: float = 0.0
 
     @property
     def seconds_buffered(self) -> float:
@@ -74,6 +138,19 @@ class FrameBuffer(LossyStream[AudioFrame]):
         self._forget_read()
         return max(self._buffered.values(), default=0.0)
 
+    def statistics(self) -> ReceiveStatistics:
+        return ReceiveStatistics(
+            **attrs.asdict(self.counters),
+            seconds_buffered=self.seconds_buffered,
+            delay=self.delay,
+        )
+
+    def skip(self, seconds: float, frames: int) -> None:
+        """Count silence that is never put, and report it in `lost` of the next mixed frame."""
+        self._lost[None] += seconds
+        self.counters.frames_dropped += frames
+        self.counters.seconds_dropped += seconds
+
     def put(self, item: AudioFrame, track: str | None = None) -> None:
         """Add a frame, then trim a backlog that never drains, or drop the oldest frames."""
         now, delay = time.monotonic(), self.delay
@@ -83,17 +160,19 @@ class FrameBuffer(LossyStream[AudioFrame]):
         if not self._entries:
             self._has_warned = False
         super().put(self._with_lost(item, track))
+        self.counters.frames += 1
+        self.counters.seconds += item.duration
         self._add_entry(_Entry(now, item.duration, track))
         if excess:
-            before = self.seconds_dropped
+            before = self.counters.seconds_dropped
             self.rewrite(self._newest)
-            trimmed = self.seconds_dropped - before
-            self.seconds_trimmed += trimmed
+            trimmed = self.counters.seconds_dropped - before
+            self.counters.seconds_trimmed += trimmed
             self._warn(f"is read in real time but late: trimmed {trimmed:.2f} s")
         elif now - self._entries[0].since > self._max_age or self.seconds_buffered > MAX_CONTENT:
-            hint = "without pauses" if self._read_at > 0 else "it, or close it"
+            hint = "read it without pauses" if self._read_at > 0 else self._remedy
             limit = f"{self._max_age:.1f} s"
-            self._warn(f"was not read for {limit}: dropping the oldest frames; read {hint}")
+            self._warn(f"was not read for {limit}: dropping the oldest frames; {hint}")
             self.rewrite(self._without_oldest)
 
     def _forget_read(self) -> None:
@@ -146,8 +225,11 @@ class FrameBuffer(LossyStream[AudioFrame]):
 
     def _count_lost(self, frame: AudioFrame, track: str | None) -> None:
         self._lost[track] += frame.lost + frame.duration
-        self.frames_dropped += 1
-        self.seconds_dropped += frame.duration
+        self.counters.frames_dropped += 1
+        self.counters.seconds_dropped += frame.duration
+
+    def _open_rx(self, state: Any) -> ReceiveStream:
+        return ReceiveStream(self, state)
 
     def _warn(self, message: str) -> None:
         if not self._has_warned:

@@ -14,6 +14,7 @@ from .._options import ReceiveOptions
 from .._room.participants import Participant, TrackSource
 from .._tasks import GraceTimers
 from ..audio.frame import AudioFrame
+from .frame_buffer import ReceiveStatistics
 from .pipeline import ReceivePipeline
 from .track_readers import TrackReaders
 
@@ -37,6 +38,11 @@ class ParticipantStream(ObjectReceiveStream[AudioFrame]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.source} of {self.participant.identity!r}>"
+
+    @property
+    def counters(self) -> ReceiveStatistics:
+        """The counters of this stream; they stay when it is closed."""
+        return self._rx.counters
 
     async def receive(self) -> AudioFrame:
         """Receive a frame.

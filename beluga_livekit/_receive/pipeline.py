@@ -3,7 +3,6 @@
 import time
 
 import anyio
-import attrs
 import numpy as np
 
 from .._logging import SessionLog
@@ -21,29 +20,6 @@ from .frame_buffer import FrameBuffer
 SHORT_FRAME = 0.01
 
 
-@attrs.frozen(kw_only=True)
-class ReceiveStatistics:
-    """Counters of one receive stream, at one moment.
-
-    Attributes:
-        frames: Frames put into the stream.
-        seconds: Their audio, the silence that fills gaps included (s).
-        frames_dropped: Frames dropped because the stream was not read in time.
-        seconds_dropped: Their audio (s).
-        seconds_trimmed: The part of it that was trimmed to cut latency (s).
-        seconds_buffered: Audio that waits unread (s).
-        delay: How late a reader is now (s); with `mix=False`, for the track with most unread audio.
-    """
-
-    frames: int
-    seconds: float
-    frames_dropped: int
-    seconds_dropped: float
-    seconds_trimmed: float
-    seconds_buffered: float
-    delay: float
-
-
 class ReceivePipeline:
     """Turns the wire frames of tracks into frames in `buffer`, whose `rx` is one receive stream.
 
@@ -52,9 +28,17 @@ class ReceivePipeline:
     livekit-server 1.13). While no track is read, `fill_silence` delivers it.
     """
 
-    def __init__(self, options: ReceiveOptions, log: SessionLog, name: str = "rx") -> None:
+    def __init__(
+        self,
+        options: ReceiveOptions,
+        log: SessionLog,
+        name: str = "rx",
+        remedy: str = "read it, or close it",
+    ) -> None:
         self.options = options
-        self.buffer: FrameBuffer = FrameBuffer(options.receive_buffer, options.max_delay, log, name)
+        self.buffer: FrameBuffer = FrameBuffer(
+            options.receive_buffer, options.max_delay, log, name, remedy
+        )
         is_short = options.samples_per_frame / options.sample_rate <= SHORT_FRAME
         self.frame_ms = WIRE_FRAME_MS // (2 if is_short else 1)  # of the wire frames to be pushed
         self._mixer = TrackMixer()
@@ -63,24 +47,11 @@ class ReceivePipeline:
         self._audio_until: float | None = None  # time.monotonic() at the end of the last audio
         self._changed = anyio.Event()
         self._closed = False
-        self._frames = 0
-        self._seconds = 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether the stream is not closed and has a reader."""
         return not self._closed and self.buffer.has_reader
-
-    def statistics(self) -> ReceiveStatistics:
-        return ReceiveStatistics(
-            frames=self._frames,
-            seconds=self._seconds,
-            frames_dropped=self.buffer.frames_dropped,
-            seconds_dropped=self.buffer.seconds_dropped,
-            seconds_trimmed=self.buffer.seconds_trimmed,
-            seconds_buffered=self.buffer.seconds_buffered,
-            delay=self.buffer.delay,
-        )
 
     def push(self, track: Track, samples: Samples, now: float, *, separate: bool = False) -> None:
         """Add a wire frame, shape (n,) or (n, 2), read at the time `now` (s) of `time.monotonic()`.
@@ -123,7 +94,19 @@ class ReceivePipeline:
             with anyio.move_on_after(self._audio_until - time.monotonic()):
                 await self._changed.wait()
             if not self._changed.is_set():
-                self._put(None, silence, self._audio_until, ())
+                self._put(None, silence, self._skip_missed(self._audio_until), ())
+
+    def _skip_missed(self, since: float) -> float:
+        """Return when silence continues: `since` (s), or `receive_buffer` ago if that is later.
+
+        A process that was suspended for an hour would otherwise deliver 180,000 frames at once.
+        """
+        missed = time.monotonic() - since - self.options.receive_buffer
+        if missed <= 0:
+            return since
+        frame = self.options.samples_per_frame / self.options.sample_rate
+        self.buffer.skip(missed, round(missed / frame))
+        return since + missed
 
     def close(self) -> None:
         """End the stream: unread frames can still be read."""
@@ -154,6 +137,4 @@ class ReceivePipeline:
                 track_sid=sids[0] if len(sids) == 1 else None,
                 timestamp=now,
             )
-            self._frames += 1
-            self._seconds += frame.duration
             self.buffer.put(frame, track)

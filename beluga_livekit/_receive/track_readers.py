@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
+import numpy as np
 from anyio.abc import TaskGroup, TaskStatus
 
 from .._logging import SessionLog
@@ -45,7 +46,11 @@ class TrackReaders:
         self._readers: dict[ReaderKey, _Reader] = {}
         self._preconnect_done: dict[str, anyio.Event] = {}  # by identity
         self._closed = False
-        self.rx: ReceivePipeline = self.open(options, "rx")
+        self._has_hinted = False  # at agents, which the default excludes
+        remedy = "read it, close it, or open the session with subscribe=False"
+        self.rx: ReceivePipeline = self.open(options, "rx", remedy)
+        if not options.subscribe:
+            self.close(self.rx)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Run the reader tasks until cancelled."""
@@ -63,9 +68,11 @@ class TrackReaders:
         if self._tasks is not None:
             self._tasks.start_soon(function, *args)
 
-    def open(self, options: ReceiveOptions, name: str) -> ReceivePipeline:
+    def open(
+        self, options: ReceiveOptions, name: str, remedy: str = "read it, or close it"
+    ) -> ReceivePipeline:
         """Open a pipeline; once the session has ended, return one that is closed."""
-        pipeline = ReceivePipeline(options, self._log, name)
+        pipeline = ReceivePipeline(options, self._log, name, remedy)
         if self._closed:
             pipeline.close()
             return pipeline
@@ -96,6 +103,12 @@ class TrackReaders:
 
     def apply(self, target: ReceivePlan) -> None:
         """Start and stop readers, and change their pipelines, as planned."""
+        if target.is_without_agents and not self._has_hinted:
+            self._has_hinted = True
+            self._log.warning(
+                "nothing is received: all tracks in the room are agents', which "
+                "participants=None excludes; participant_kinds=ParticipantKind receives every kind"
+            )
         for key, reader in list(self._readers.items()):
             track = self.room_state.tracks.get(key.sid)
             is_same = track is reader.track and track.audio is reader.audio
@@ -115,6 +128,15 @@ class TrackReaders:
             track = self.room_state.tracks[key.sid]
             reader = self._readers[key] = _Reader(track, target.read[key])
             self._tasks.start_soon(self._read, reader, key.frame_ms)
+
+    def report_undecryptable(self, track: Track, reason: str) -> None:
+        """Log and emit, once for each track, that it is received as silence."""
+        if self.room_state.set_undecryptable(track.sid):
+            self._log.warning(
+                "decrypting track %s of %.80r failed: %s; rx has silence in its place; "
+                "open the session with the key: encryption=rtc.E2EEOptions(...)",
+                track.sid, track.participant, reason,
+            )  # fmt: skip
 
     async def _read(self, reader: _Reader, frame_ms: int) -> None:
         if reader.scope.cancel_called:  # before the task began: the track may be gone
@@ -136,6 +158,9 @@ class TrackReaders:
         delayed = 0.0  # audio that arrived while pre-connect audio was awaited (s)
         async for samples in frames:
             now = time.monotonic()
+            if track.can_decrypt is not None and not track.can_decrypt():
+                self.report_undecryptable(track, "the session has no key")
+                samples = np.zeros_like(samples)  # noqa: PLW2901 - undecrypted, it is noise
             if preconnect is not None:
                 await self._push_preconnect_audio(preconnect, track)
                 delayed, preconnect = time.monotonic() - now, None

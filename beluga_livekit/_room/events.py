@@ -108,6 +108,13 @@ class TrackUnmuted(_TrackEvent):
     """A track is no longer muted."""
 
 
+class TrackUndecryptable(_TrackEvent):
+    """A selected track is encrypted, and the session has no key for it or another one.
+
+    rx has silence in its place. The event comes once for each track.
+    """
+
+
 @attrs.frozen
 class DtmfReceived:
     """A participant has pressed a telephone key.
@@ -136,7 +143,7 @@ RoomEvent = (
     Reconnecting | Reconnected | Rejoined | Disconnected
     | ParticipantJoined | ParticipantLeft | ParticipantUpdated | PermissionsChanged
     | TrackPublished | TrackUnpublished | TrackMuted | TrackUnmuted
-    | DtmfReceived | EventsDropped
+    | TrackUndecryptable | DtmfReceived | EventsDropped
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """`RoomState`: participants and tracks of the current room, kept across reconnects and rejoins."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -33,6 +33,8 @@ class Track:
     num_channels: int = 1  # 1 or 2
     has_preconnect_audio: bool = False  # which comes separately
     publication: Any = None  # the SDK's
+    can_decrypt: Callable[[], bool] | None = None  # None: the track is not encrypted
+    is_undecryptable: bool = False  # has been reported as such
 
 
 class RoomState:
@@ -71,7 +73,9 @@ class RoomState:
             first.append(self._local_mute_event(self._muted_sid, True))
         stream = EventStream(first)
         self._streams.append(stream)
-        return stream.rx
+        rx = stream.rx
+        stream.disown_rx()
+        return rx
 
     def update_participant(self, participant: Participant) -> None:
         """Add a participant, or update one that is present."""
@@ -136,6 +140,15 @@ class RoomState:
             track.audio, track.num_channels = audio, num_channels
             self.changed.set()
 
+    def set_undecryptable(self, sid: str) -> bool:
+        """Note that a track cannot be decrypted; return False if that is known already."""
+        track = self.tracks.get(sid)
+        if track is None or track.is_undecryptable:
+            return False
+        track.is_undecryptable = True
+        self._emit(room_events.TrackUndecryptable(*self._origin(track)))
+        return True
+
     def add_dtmf(self, identity: str | None, digit: str) -> None:
         self._emit(room_events.DtmfReceived(self.participants.get(identity or ""), digit))
 
@@ -187,8 +200,12 @@ class RoomState:
 
     def _published(self, track: Track) -> list[RoomEvent]:
         origin = self._origin(track)
-        muted = [room_events.TrackMuted(*origin)] if track.muted else []
-        return [room_events.TrackPublished(*origin), *muted]
+        events: list[RoomEvent] = [room_events.TrackPublished(*origin)]
+        if track.muted:
+            events.append(room_events.TrackMuted(*origin))
+        if track.is_undecryptable:
+            events.append(room_events.TrackUndecryptable(*origin))
+        return events
 
     def _origin(self, track: Track) -> tuple[Participant, TrackSource, str]:
         return self.participants[track.participant], track.source, track.sid

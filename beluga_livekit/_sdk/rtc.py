@@ -37,6 +37,11 @@ MAX_CONNECT_TIMEOUT = 3600.0
 TF_STEREO = 0
 TF_PRECONNECT_BUFFER = 6
 
+# The SDK's states of encryption in which it gives silence in place of a participant's audio.
+UNDECRYPTABLE: dict[Any, str] = {
+    rtc.EncryptionState.DECRYPTION_FAILED: "the key is another one",
+    rtc.EncryptionState.MISSING_KEY: "there is no key for this participant",
+}
 # Values of LiveKit's DtlsTransportState and IceTransportState: disconnected, failed and closed.
 DTLS_CONNECTED = 2
 ICE_DOWN = (4, 5, 6)
@@ -281,6 +286,24 @@ async def read_track(
         # A cancelled aclose would leak the SDK's reader task and its subscription.
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             await stream.aclose()
+
+
+async def received(track: rtc.RemoteAudioTrack) -> tuple[int, int]:
+    """Return how many packets of a track have arrived, and how many samples were decoded.
+
+    With a wrong key packets arrive, and nothing is decoded.
+    """
+    packets = samples = 0
+    with anyio.move_on_after(CLOSE_TIMEOUT):
+        try:
+            statistics = await track.get_stats()
+        except Exception as error:  # noqa: BLE001 - the track may have gone meanwhile
+            _log.debug("livekit: reading the statistics of a track failed: %s", scrub(str(error)))
+        else:
+            for each in statistics:
+                packets += each.inbound_rtp.received.packets_received
+                samples += each.inbound_rtp.inbound.total_samples_received
+    return packets, samples
 
 
 _REASONS: dict[Any, DisconnectReason] = {

@@ -7,14 +7,17 @@ import logging
 import anyio
 import pytest
 from support.audio import (
+    collect_frames,
     frames_of_tone,
     measure,
+    play_tone,
     receive_until_end,
     receive_until_silent,
     samples_of,
     send_frames,
 )
 from support.events import EventRecorder
+from support.waiting import wait_for
 
 from beluga_livekit import (
     AudioFrame,
@@ -26,7 +29,7 @@ from beluga_livekit import (
     ParticipantKind,
     ParticipantStream,
 )
-from beluga_livekit.events import TrackPublished, TrackUnpublished
+from beluga_livekit.events import TrackPublished, TrackUndecryptable, TrackUnpublished
 from beluga_livekit.testing import LoopbackRoom, loopback_room
 
 pytestmark = pytest.mark.anyio
@@ -160,6 +163,32 @@ async def test_absorbed_disconnect_is_logged(
         await receive_until_end(bot)
         await bot.send(AudioFrame(bytes(640), 16000))
     assert "the block was left by: livekit: disconnected: participant_removed" in caplog.text
+
+
+async def test_encrypted_member_is_received_as_silence_until_it_is_decrypted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Contract: audio without a key never reaches rx; one event and one warning say so."""
+    log = EventRecorder()
+    async with (
+        LoopbackRoom() as room,
+        room.open("bot") as bot,
+        room.open("ann") as ann,
+        anyio.create_task_group() as tasks,
+        collect_frames(bot.rx) as received,
+    ):
+        tasks.start_soon(log.record, bot)
+        room.encrypt("ann")
+        await play_tone(ann, 440, 0.5)
+        assert (await log.wait_for(TrackUndecryptable)).participant.identity == "ann"
+        assert {frame.participant for frame in received.frames} == {"ann"}
+        assert not any(frame.samples.any() for frame in received.frames[1:])
+        room.decrypt("ann")
+        await play_tone(ann, 440, 0.3)
+        await wait_for(lambda: received.loud_seconds_from("ann") > 0.2)
+        tasks.cancel_scope.cancel()
+    assert caplog.text.count("of 'ann' failed: the session has no key") == 1
+    assert not [each for each in log.events if isinstance(each, TrackUndecryptable)]
 
 
 async def test_loopback_room_rejects_wrong_arguments() -> None:

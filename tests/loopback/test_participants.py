@@ -222,6 +222,28 @@ async def test_departure_timeout_ends_session_when_alone(room: RoomUnderTest) ->
             await bot.wait_for_participant("nobody")
 
 
+@pytest.mark.parametrize("everyone", [False, True])
+async def test_room_of_agents_is_received_by_kind_or_logged(
+    room: RoomUnderTest, everyone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Contract: agents are excluded with one log line, which names the way to receive them."""
+    keywords: dict[str, Any] = {"participant_kinds": ParticipantKind} if everyone else {}
+    log = EventRecorder()
+    async with (
+        room.open("recorder", publish=False, **keywords) as recorder,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(log.record, recorder)
+        for identity in ("agent", "other"):
+            async with room.open(identity, kind="agent", subscription_timeout=0):
+                await log.wait_for(TrackPublished)
+                if everyone:
+                    assert (await recorder.receive()).participant in {identity, None}
+        tasks.cancel_scope.cancel()
+    lines = caplog.text.count("participant_kinds=ParticipantKind receives every kind")
+    assert lines == (0 if everyone else 1)
+
+
 async def test_wait_for_participant_waits_until_phone_has_answered(room: RoomUnderTest) -> None:
     """Contract: a ringing telephone is no participant yet."""
     answered: list[Participant] = []

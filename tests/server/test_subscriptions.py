@@ -25,8 +25,9 @@ from support.leaks import count_track_readers
 from support.livekit_server import Server
 from support.marks import measures_network_audio
 from support.raw_participant import RawParticipant, join_raw, subscribed_sids
+from support.room_admin import RoomAdmin
 from support.tokens import TokenFactory
-from support.waiting import wait_for, wait_until_idle
+from support.waiting import stays_false, wait_for, wait_until_idle
 
 from beluga_livekit import ParticipantStream, TrackSource, open_livekit
 
@@ -200,6 +201,57 @@ async def test_rx_is_continuous_through_mute_republish_and_departure(
         assert {frame.lost for frame in frames} == {0.0}
         loud = sum(map(is_loud, frames)) * 0.02
         assert loud >= 5 * 0.4
+
+
+@pytest.mark.slow_audio
+@measures_network_audio
+async def test_rx_continues_when_permission_to_subscribe_is_granted_again(
+    server: Server, token: TokenFactory, admin: RoomAdmin
+) -> None:
+    """Contract: silence while the permission is revoked; then rx continues by itself."""
+
+    async def is_silent() -> None:
+        await wait_for(lambda: received.frames and not any(map(is_loud, received.frames[-10:])))
+
+    async with (
+        open_livekit(server.url, token("bot", can_subscribe=False)) as bot,
+        join_raw(server.url, token("peer")) as peer,
+        collect_frames(bot.rx) as received,
+        anyio.create_task_group() as tasks,
+    ):
+        await peer.publish("MICROPHONE")
+        tasks.start_soon(peer.play, tone(440, 60.0, 48000))
+        for _ in range(2):
+            await admin.permit("bot", publish=True, subscribe=True)
+            before = received.loud_seconds_from("peer")
+            await wait_for(lambda: received.loud_seconds_from("peer") > before + 0.5)  # noqa: B023
+            await admin.permit("bot", publish=True, subscribe=False)
+            await is_silent()
+        tasks.cancel_scope.cancel()
+    first, last = received.frames[0].timestamp, received.frames[-1].timestamp
+    assert first is not None
+    assert last is not None
+    total = sum(frame.duration for frame in received.frames)
+    assert total == pytest.approx(last - first, abs=0.2)
+
+
+async def test_session_that_does_not_subscribe_has_no_subscription(
+    server: Server, token: TokenFactory
+) -> None:
+    """Contract: `subscribe=False` subscribes only to what a further stream receives."""
+    async with (
+        open_livekit(server.url, token("bot"), subscribe=False) as bot,
+        join_raw(server.url, token("peer"), auto_subscribe=False) as peer,
+    ):
+        sid = await peer.publish()
+        with pytest.raises(anyio.EndOfStream):
+            await bot.receive()
+        await wait_for(lambda: bot.participants)
+        assert await stays_false(lambda: subscribed_sids(bot.room), 0.5)
+        async with bot.open_rx() as frames:
+            await frames.receive()
+            assert subscribed_sids(bot.room) == {sid}
+        await wait_for(lambda: not subscribed_sids(bot.room))
 
 
 async def test_video_is_not_subscribed(server: Server, token: TokenFactory) -> None:

@@ -15,6 +15,7 @@ from beluga_livekit import (
     LiveKitSession,
     Participant,
     ParticipantStream,
+    ReceiveStream,
     open_livekit,
     open_loopback,
 )
@@ -26,9 +27,10 @@ from beluga_livekit.transport import AsVoiceTransport, TransportConfig, VoiceTra
 
 async def a_session_is_a_pair() -> None:
     async with open_livekit("ws://host", "token") as (rx, tx):
-        assert_type(rx, MemoryObjectReceiveStream[AudioFrame])
+        assert_type(rx, ReceiveStream)
+        frames: MemoryObjectReceiveStream[AudioFrame] = rx
         pump: MemoryObjectSendStream[AudioFrame] = tx
-        async for frame in rx:
+        async for frame in frames:
             assert_type(frame, AudioFrame)
             await pump.send(frame)
 
@@ -38,7 +40,9 @@ async def a_session_is_a_stream() -> None:
         assert_type(session, LiveKitSession)
         stream: ObjectStream[AudioFrame] = session
         rx, _ = session
-        assert_type(rx, MemoryObjectReceiveStream[AudioFrame])
+        assert_type(rx, ReceiveStream)
+        assert_type(rx.clone(), ReceiveStream)
+        assert_type(rx.counters.frames, int)
         assert_type(await stream.receive(), AudioFrame)
         assert_type(session.disconnect_reason, DisconnectReason | None)
         async for frame in session:

@@ -55,7 +55,7 @@ async def test_buffer_drops_nothing_when_reader_keeps_up(buffer: FrameBuffer, cl
         buffer.put(frame(number))
         assert buffer.rx.receive_nowait() == frame(number)
         clock.now += 0.02
-    assert buffer.frames_dropped == 0
+    assert buffer.counters.frames_dropped == 0
 
 
 async def test_frames_older_than_receive_buffer_are_dropped_and_counted(
@@ -71,8 +71,8 @@ async def test_frames_older_than_receive_buffer_are_dropped_and_counted(
     assert [f.samples[0] for f in frames] == list(range(lost, 200))
     assert frames[0].lost == pytest.approx(lost * 0.02)
     assert all(f.lost == 0 for f in frames[1:])
-    assert buffer.frames_dropped == lost
-    assert buffer.seconds_dropped == pytest.approx(lost * 0.02)
+    assert buffer.counters.frames_dropped == lost
+    assert buffer.counters.seconds_dropped == pytest.approx(lost * 0.02)
     messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert messages == [
         "livekit: rx was not read for 1.0 s: dropping the oldest frames; read it, or close it"
@@ -85,7 +85,7 @@ async def test_burst_after_stall_is_kept_whole(buffer: FrameBuffer, clock: Clock
     for number in range(150):
         buffer.put(frame(number))
     assert [f.samples[0] for f in read(buffer)] == list(range(150))
-    assert buffer.frames_dropped == 0
+    assert buffer.counters.frames_dropped == 0
 
 
 async def test_buffer_holds_at_most_30_s(buffer: FrameBuffer, clock: Clock) -> None:
@@ -105,7 +105,7 @@ async def test_loss_is_reported_to_track_that_lost_it(buffer: FrameBuffer, clock
     by_track = {track: [f for f in frames if f.track_sid == track] for track in "ab"}
     for kept in by_track.values():
         assert kept[0].lost == pytest.approx((30 - len(kept)) * 0.02)
-    assert sum(f.lost for f in frames) == pytest.approx(buffer.seconds_dropped)
+    assert sum(f.lost for f in frames) == pytest.approx(buffer.counters.seconds_dropped)
 
 
 async def test_loss_is_reported_with_next_frame_when_track_has_none_buffered(
@@ -184,8 +184,10 @@ async def test_excess_latency_is_trimmed_without_click(
     assert trimming_buffer.delay <= 0.02 + 1e-9
     trimmed = (late - 1) * 0.02 if late <= 50 else None
     if trimmed is not None:
-        assert trimming_buffer.seconds_trimmed == pytest.approx(trimmed, abs=0.021)
-    assert sum(frame.lost for frame in received) == pytest.approx(trimming_buffer.seconds_dropped)
+        assert trimming_buffer.counters.seconds_trimmed == pytest.approx(trimmed, abs=0.021)
+    assert sum(frame.lost for frame in received) == pytest.approx(
+        trimming_buffer.counters.seconds_dropped
+    )
     sound = np.concatenate([frame.samples for frame in received]).astype(np.float64)
     steps = np.abs(np.diff(sound, axis=0))
     assert steps.max() <= 1.02 * 32767 * 0.5 * 2 * np.sin(np.pi * 440 / 16000)
@@ -230,7 +232,7 @@ async def test_trim_leaves_one_frame_per_track_when_unmixed(
         clock.now += 0.02
     left = [frame.track_sid for frame in read(trimming_buffer)]
     assert len(left) == len(set(left)) <= 3
-    assert trimming_buffer.seconds_trimmed == pytest.approx(3 * 9 * 0.02, abs=3 * 0.021)
+    assert trimming_buffer.counters.seconds_trimmed == pytest.approx(3 * 9 * 0.02, abs=3 * 0.021)
 
 
 async def test_nothing_is_trimmed_when_reader_pauses_and_catches_up(
@@ -244,7 +246,7 @@ async def test_nothing_is_trimmed_when_reader_pauses_and_catches_up(
         if not 50 <= number < 200:
             frames = read(buffer)
             assert {frame.lost for frame in frames} <= {0.0}
-    assert buffer.seconds_dropped == 0
+    assert buffer.counters.seconds_dropped == 0
     assert not caplog.text
     buffer.close()
     buffer.rx.close()
@@ -261,7 +263,7 @@ async def test_backlog_is_trimmed_when_reader_reads_in_bursts(
         if number >= 30 and number % 10 == 0:  # 0.2 s at a time, 0.6 s late
             for _ in range(min(10, buffer.rx.statistics().current_buffer_used)):
                 buffer.rx.receive_nowait()
-    assert 0.3 < buffer.seconds_trimmed < 1.5
+    assert 0.3 < buffer.counters.seconds_trimmed < 1.5
     assert buffer.delay <= 0.25
     buffer.close()
     buffer.rx.close()
@@ -275,7 +277,7 @@ async def test_unread_buffer_drops_and_warns_once(
     for number in range(400):
         buffer.put(frame(number))
         clock.now += 0.02
-    assert buffer.seconds_trimmed == 0
+    assert buffer.counters.seconds_trimmed == 0
     assert caplog.text.count("the spare was not read for 1.0 s") == 1
     assert "close it" in caplog.text
     buffer.close()
@@ -305,11 +307,11 @@ async def test_frame_buffer_trims_after_the_window_of_a_long_receive_buffer(cloc
     for number in range(10, 300):
         queue.put(frame(number))
         queue.rx.receive_nowait()
-        if not queue.seconds_trimmed:
+        if not queue.counters.seconds_trimmed:
             trimmed_after = clock.now - 100.0
         clock.now += 0.02
     assert trimmed_after == pytest.approx(3.0, abs=0.05)
-    assert queue.seconds_trimmed == pytest.approx(10 * 0.02)
+    assert queue.counters.seconds_trimmed == pytest.approx(10 * 0.02)
     queue.close()
     queue.rx.close()
 

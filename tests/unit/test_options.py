@@ -83,6 +83,7 @@ def test_all_url_schemes_are_accepted(scheme: str) -> None:
         ({"subscription_timeout": -1}, "subscription_timeout must be 0 or more seconds"),
         ({"drain_timeout": "5"}, "drain_timeout must be 0 or more seconds"),
         ({"publish": "no"}, "publish must be True or False"),
+        ({"subscribe": 0}, "subscribe must be True or False"),
         ({"on_room": 5}, "on_room must be callable"),
     ],
 )

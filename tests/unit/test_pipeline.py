@@ -8,11 +8,14 @@ import anyio
 import attrs
 import numpy as np
 import pytest
+from support.clock import replace_time
 from support.waiting import wait_for
 
 from beluga_livekit import AudioFrame
 from beluga_livekit._logging import SessionLog
 from beluga_livekit._options import ReceiveOptions
+from beluga_livekit._receive import frame_buffer
+from beluga_livekit._receive import pipeline as pipeline_module
 from beluga_livekit._receive.pipeline import ReceivePipeline
 from beluga_livekit._room.state import Track
 
@@ -45,7 +48,7 @@ async def test_silence_stops_when_track_begins(pipeline: ReceivePipeline, apart:
     for _ in range(5):
         pipeline.push(A, SOUND, anyio.current_time())
     pipeline.remove("a")
-    await wait_for(lambda: pipeline.statistics().seconds >= 0.3)  # Mostly silence.
+    await wait_for(lambda: pipeline.buffer.rx.counters.seconds >= 0.3)  # Mostly silence.
     read(pipeline)
     pipeline.push(B, SOUND, anyio.current_time(), separate=apart)
     await anyio.sleep(0.1)  # Five frames of silence would arrive.
@@ -57,7 +60,9 @@ async def test_removed_track_is_received_to_its_end(pipeline: ReceivePipeline) -
     for _ in range(5):
         pipeline.push(A, SOUND, anyio.current_time())
     pipeline.remove("a")
-    await wait_for(lambda: pipeline.statistics().seconds >= 0.14)  # Silence follows the last frame.
+    await wait_for(
+        lambda: pipeline.buffer.rx.counters.seconds >= 0.14
+    )  # Silence follows the last frame.
     sound = np.concatenate([frame.samples for frame in read(pipeline)])
     assert (sound > 500).sum() == pytest.approx(5 * 320, abs=2)
 
@@ -68,9 +73,9 @@ async def test_waiting_audio_is_released_when_other_track_is_removed() -> None:
     for number in range(3):
         pipeline.push(A, SOUND, 100 + 0.02 * number)
         pipeline.push(B, SOUND, 100.01 + 0.02 * number)
-    before = pipeline.statistics().frames
+    before = pipeline.buffer.rx.counters.frames
     pipeline.remove("a")
-    assert pipeline.statistics().frames == before + 1
+    assert pipeline.buffer.rx.counters.frames == before + 1
     pipeline.close()
     pipeline.buffer.rx.close()
 
@@ -80,7 +85,7 @@ async def test_pipeline_without_reader_takes_no_audio(pipeline: ReceivePipeline)
     pipeline.buffer.rx.close()
     pipeline.push(A, SOUND, anyio.current_time())
     assert not pipeline.is_open
-    assert pipeline.statistics().frames == 0
+    assert pipeline.buffer.rx.counters.frames == 0
 
 
 async def test_receive_statistics_count_frames_and_audio() -> None:
@@ -90,7 +95,7 @@ async def test_receive_statistics_count_frames_and_audio() -> None:
         pipeline.push(A, SOUND, 100 + 0.02 * number)
         pipeline.push(B, SOUND, 100 + 0.02 * number)
     pipeline.buffer.rx.receive_nowait()  # of A
-    statistics = pipeline.statistics()
+    statistics = pipeline.buffer.rx.counters
     rounded = {name: round(value, 9) for name, value in attrs.asdict(statistics).items()}
     assert rounded == {
         "frames": 8,
@@ -112,5 +117,35 @@ async def test_pipeline_reads_half_wire_frames_for_short_frames(
     """Contract: frames of 10 ms or less are read 10 ms sooner."""
     pipeline = ReceivePipeline(ReceiveOptions(frame_size=frame_size), SessionLog())
     assert pipeline.frame_ms == frame_ms
+    pipeline.close()
+    pipeline.buffer.rx.close()
+
+
+@pytest.mark.parametrize("suspended", [25.0, 3600.0])
+@pytest.mark.parametrize("mix", [True, False])
+async def test_silence_skips_what_exceeds_receive_buffer_after_a_suspension(
+    monkeypatch: pytest.MonkeyPatch, suspended: float, mix: bool
+) -> None:
+    """Contract: a suspended process catches up by `receive_buffer`; `lost` reports the rest."""
+    clock = replace_time(monkeypatch, pipeline_module)
+    monkeypatch.setattr(frame_buffer, "time", clock)
+    pipeline = ReceivePipeline(ReceiveOptions(receive_buffer=0.5, mix=mix), SessionLog())
+    pipeline.push(A, SOUND, clock.now)
+    pipeline.remove("a")
+    received = len(read(pipeline)) * 0.02
+    clock.now += suspended
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pipeline.fill_silence)
+        await wait_for(lambda: pipeline.buffer.rx.counters.seconds >= received + 0.5)
+        frames = read(pipeline)
+        counters = pipeline.buffer.rx.counters
+        tasks.cancel_scope.cancel()
+    assert len(frames) <= 0.5 / 0.02 + 10  # The clock is still, so silence runs ahead of it.
+    assert frames[0].lost == pytest.approx(suspended - 0.5, abs=0.05)
+    assert not any(frame.lost for frame in frames[1:])
+    assert counters.seconds_dropped == pytest.approx(frames[0].lost)
+    assert counters.frames_dropped == pytest.approx(frames[0].lost / 0.02, abs=1)
+    total = received + sum(frame.duration + frame.lost for frame in frames)
+    assert total == pytest.approx(suspended, abs=0.25)
     pipeline.close()
     pipeline.buffer.rx.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from beluga_livekit import Participant, TrackSource
+from beluga_livekit import Participant, ParticipantKind, TrackSource
 from beluga_livekit._logging import SessionLog
 from beluga_livekit._options import ReceiveOptions
 from beluga_livekit._receive.pipeline import ReceivePipeline
@@ -73,3 +73,28 @@ async def test_plan_selects_by_track_source() -> None:
     assert plan(room, [rx, screen]).subscribe == {"TR_m", "TR_s"}
     assert plan(room, []).subscribe == set()
     await close(rx, screen)
+
+
+@pytest.mark.parametrize(
+    ("options", "others", "excluded"),
+    [
+        ({}, {}, True),
+        ({}, {"ann": "standard"}, False),
+        ({"participants": "agent"}, {}, False),
+        ({"participants": "ann"}, {}, False),
+        ({"participant_kinds": ParticipantKind}, {}, False),
+        ({"participant_kinds": "sip"}, {}, False),
+    ],
+)
+async def test_plan_reports_room_whose_only_tracks_are_excluded_agents(
+    options: dict[str, Any], others: dict[str, ParticipantKind], excluded: bool
+) -> None:
+    """Contract: the default excludes agents; a room of agents only is worth a hint."""
+    rx, room = pipeline(**options), RoomState()
+    assert not plan(room, [rx]).is_without_agents
+    for identity, kind in {"agent": ParticipantKind.AGENT, **others}.items():
+        room.update_participant(Participant(identity, kind=ParticipantKind(kind)))
+        room.add_track(Track(f"TR_{identity}", identity))
+    assert plan(room, [rx]).is_without_agents is excluded
+    assert not plan(room, []).is_without_agents
+    await close(rx)

@@ -26,6 +26,7 @@ from beluga_livekit.events import (
     RoomEvent,
     TrackMuted,
     TrackPublished,
+    TrackUndecryptable,
     TrackUnmuted,
     TrackUnpublished,
 )
@@ -211,3 +212,31 @@ async def test_own_mute_is_replayed_to_later_event_stream(room_state: RoomState)
         assert isinstance(events.receive_nowait(), TrackUnmuted)
     with room_state.events() as events, pytest.raises(anyio.WouldBlock):
         events.receive_nowait()
+
+
+async def test_forgotten_event_stream_warns_and_is_dropped(room_state: RoomState) -> None:
+    """Contract: an event stream that is collected unclosed warns, and receives nothing more."""
+    with pytest.warns(ResourceWarning, match="Unclosed"):
+        room_state.events()
+    room_state.update_participant(ANN)
+    assert not room_state._streams
+
+
+async def test_undecryptable_track_is_reported_once(
+    room_state: RoomState, expected: ExpectedEvents
+) -> None:
+    """Contract: one event for each track, which a later event stream repeats."""
+    room_state.update_participant(ANN)
+    room_state.add_track(Track("t1", "ann"))
+    assert room_state.set_undecryptable("t1")
+    assert not room_state.set_undecryptable("t1")
+    assert not room_state.set_undecryptable("unknown")
+    await expected.next(ParticipantJoined, TrackPublished, TrackUndecryptable)
+    expected.nothing()
+    with room_state.events() as late:
+        first = [late.receive_nowait() for _ in range(3)]
+    assert [type(each) for each in first] == [
+        ParticipantJoined,
+        TrackPublished,
+        TrackUndecryptable,
+    ]

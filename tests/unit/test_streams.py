@@ -18,7 +18,8 @@ def stream() -> Iterator[LossyStream[int]]:
     stream = LossyStream[int]()
     yield stream
     stream.close()
-    stream.rx.close()
+    if hasattr(stream, "rx"):
+        stream.rx.close()
 
 
 def read_all(stream: LossyStream[int]) -> list[int]:
@@ -91,3 +92,18 @@ async def test_lossy_stream_close_keeps_unread_items(stream: LossyStream[int]) -
     assert await stream.rx.receive() == 1
     with pytest.raises(anyio.EndOfStream):
         await stream.rx.receive()
+
+
+@pytest.mark.parametrize("clone", [False, True])
+async def test_lossy_stream_warns_and_has_no_reader_when_its_rx_is_forgotten(
+    stream: LossyStream[int], clone: bool
+) -> None:
+    """Contract: a forgotten end warns as anyio's do, and is no reader any more."""
+    rx = stream.rx.clone() if clone else stream.rx
+    if clone:
+        stream.rx.close()
+    stream.disown_rx()
+    assert stream.has_reader
+    with pytest.warns(ResourceWarning, match="Unclosed"):
+        del rx
+    assert not stream.has_reader

@@ -21,6 +21,7 @@ class FakePublication:
 
     def __init__(self) -> None:
         self.subscribed = False
+        self.track: object = None
         self.calls: list[bool] = []
 
     def set_subscribed(self, subscribed: bool) -> None:
@@ -168,3 +169,25 @@ async def test_release_all_ends_with_the_room(room: Room) -> None:
             await anyio.wait_all_tasks_blocked()
             ended.set()
             room.state.changed.set()
+
+
+async def test_track_is_not_read_while_subscribing_is_not_permitted(room: Room) -> None:
+    """SDK quirk: a revocation has no event of the track; after a grant it is subscribed anew."""
+    track = room.state.tracks[SID]
+    room.subscriptions.apply({SID})
+    room.subscribed()
+    room.publication.track = audio = object()
+    room.subscriptions.set_permitted(False)
+    assert track.audio is None
+    room.subscriptions.apply({SID})
+    room.subscriptions.set_permitted(True)
+    assert track.audio is audio
+    for _ in range(2):  # The server may renew the subscription, also more than once.
+        room.unsubscribed()
+        room.subscriptions.apply({SID})
+        room.subscribed()
+        room.subscriptions.set_permitted(False)
+        room.subscriptions.set_permitted(True)
+    assert room.calls == [True]
+    room.subscriptions.apply(())
+    assert room.calls == [True, False]
