@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from inspect import isawaitable
 from queue import SimpleQueue
@@ -106,11 +106,12 @@ class IteratorThread:
 
     def _close(self) -> list[Any]:
         """Close the iterator, and the source if it is another object; return what is to await."""
-        results = []
-        for each in (self._iterator, None if self._iterator is self._source else self._source):
-            close = getattr(each, "aclose", None) or getattr(each, "close", None)
-            if close is not None:
-                results.append(close())
+        results: list[Any] = []
+        with ExitStack() as stack:
+            for each in {id(each): each for each in (self._source, self._iterator)}.values():
+                close = getattr(each, "aclose", None) or getattr(each, "close", None)
+                if close is not None:
+                    stack.callback(lambda close=close: results.append(close()))
         return [each for each in results if isawaitable(each)]
 
 
