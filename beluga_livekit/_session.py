@@ -125,7 +125,8 @@ class LiveKitSession(tuple[ReceiveStream, SendStream], ObjectStream[AudioFrame])
         Args:
             source: An `AudioFrame`, bytes, or an iterable or async iterable of frames or bytes;
                 bytes may be cut anywhere. It is closed in any case. Audio that it gave before it
-                raised is played. A synchronous iterable runs in the event loop and must not block.
+                raised is played. A synchronous iterable other than a sequence may block: it is
+                advanced and closed in one thread.
             sample_rate: Sample rate of bytes (Hz); frames carry their own.
             num_channels: Channels of bytes: raw PCM, interleaved little-endian int16. Of a WAV
                 file pass what `wave.open(...).readframes` returns, without the header.

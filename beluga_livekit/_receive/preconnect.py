@@ -1,36 +1,49 @@
 """`PreconnectAudio`: audio recorded by a client while it connected, received as a byte stream.
 
-Clients send it to the agent that subscribes: raw PCM from phones, Opus in WebM from browsers.
+Clients send it to the agent that subscribes: raw PCM from phones, Opus in WebM from browsers. Any
+participant may send anything, so each step is bounded: the streams received at once, their time and
+bytes, the audio that they decode to, the recordings kept, and the warnings.
 """
 
-import io
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
-import numpy as np
 
 from .._errors import ConfigError
-from .._logging import SessionLog
+from .._logging import MAX_NAME, SessionLog
 from .._sdk import rtc
-from ..audio.converter import Converter
-from ..audio.format import WIRE_FRAME, WIRE_RATE, Samples
-from ..audio.framing import PcmDecoder
+from ..audio.format import Samples
+from .recording import MAX_BYTES, decode_recording
 
 TOPIC = "lk.agent.pre-connect-audio-buffer"
 
 # Timeout for a recording (s). A client sends it as soon as its track is subscribed to; a client
 # without a recording sends nothing.
 TIMEOUT = 3.0
-# Limit of a recording (bytes); a longer one is refused. Clients record at most 10 s, which is 1 MB.
-MAX_BYTES = 4_000_000
-# Limits of the recordings kept until `audio_of` asks for them: of all participants, and of one.
-MAX_RECORDINGS, MAX_OF_ONE = 32, 2
-
+# Timeout for receiving one (s). A client begins to send when the agent is active, or when it has
+# subscribed; after TIMEOUT from the track's first audio no reader waits for the recording.
+RECEPTION_TIMEOUT = 2 * TIMEOUT
+# Limits of the recordings received at once and of those kept until `audio_of` asks for them, each
+# of all participants and of one. Received, each takes up to MAX_BYTES; kept, up to 1.5 MB.
+MAX_RECEPTIONS, MAX_RECORDINGS, MAX_OF_ONE = 16, 32, 2
+# Limit of the identities whose first warning is remembered: it is the only one that is logged.
+MAX_WARNED = 100
+# Limit of an error in a warning (characters): some hold a part of the recording.
+MAX_ERROR = 200
 
 _Recording = tuple[anyio.Event, list[Samples]]  # set when the wire frames are complete
+
+
+class _Reception(NamedTuple):
+    """A byte stream that is received: cancelled at a deadline, or when the room is left."""
+
+    reader: Any
+    identity: str
+    scope: anyio.CancelScope
 
 
 class PreconnectAudio:
@@ -38,18 +51,26 @@ class PreconnectAudio:
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log
+        self._receptions: list[_Reception] = []
+        self._decoding = anyio.CapacityLimiter(1)  # one at a time, of all
         self._recordings: dict[tuple[str, str], _Recording] = {}  # by track SID and identity
+        self._warned: deque[str] = deque(maxlen=MAX_WARNED)  # identities
 
     def register(self, room: rtc.Room, start_soon: Callable[..., None]) -> None:
         """Receive a room's recordings, or raise `ConfigError` if it has a handler for them."""
         try:
-            room.register_byte_stream_handler(TOPIC, partial(start_soon, self._receive))
+            room.register_byte_stream_handler(TOPIC, partial(self._open, start_soon))
         except ValueError:
             reason = f"the room has a handler for {TOPIC} already; unregister it"
             raise ConfigError(f"livekit: pre_connect_audio=True failed: {reason}") from None
 
     def unregister(self, room: rtc.Room) -> None:
+        """Receive no more recordings, and close the streams that are being received."""
         room.unregister_byte_stream_handler(TOPIC)
+        for reception in self._receptions:
+            reception.scope.cancel()
+            reception.reader.close()
+        self._receptions.clear()
 
     async def audio_of(self, sid: str, identity: str) -> list[Samples]:
         """Wait for the recording of a participant's track; return its wire frames, or none."""
@@ -58,8 +79,7 @@ class PreconnectAudio:
             await complete.wait()
         self._recordings.pop((sid, identity), None)
         if not complete.is_set():
-            message = "receiving pre-connect audio of %r failed: none within %g s"
-            self._log.warning(message, identity, TIMEOUT)
+            self._warn("receiving", identity, f"none within {TIMEOUT:g} s")
         return frames
 
     def _recording(self, sid: str, identity: str) -> _Recording:
@@ -72,51 +92,51 @@ class PreconnectAudio:
             del self._recordings[next(iter(self._recordings))]
         return recording
 
-    async def _receive(self, reader: Any, identity: str) -> None:
+    def _open(self, start_soon: Callable[..., None], reader: Any, identity: str) -> None:
+        """Receive a stream. Beyond a limit, close it at once: its queue is not bounded.
+
+        A stream that is open costs a filter for each native event of the process, too.
+        """
+        of_one = sum(each.identity == identity for each in self._receptions)
+        if of_one >= MAX_OF_ONE or len(self._receptions) >= MAX_RECEPTIONS:
+            reader.close()
+            self._warn("receiving", identity, "too many streams at once")
+            return
+        scope = anyio.CancelScope(deadline=anyio.current_time() + RECEPTION_TIMEOUT)
+        reception = _Reception(reader, identity, scope)
+        self._receptions.append(reception)
+        start_soon(self._receive, reception)
+
+    async def _receive(self, reception: _Reception) -> None:
+        reader, identity, scope = reception
+        complete, frames = self._recording(reader.info.attributes.get("trackId", ""), identity)
         with closing(reader):
-            sid = reader.info.attributes.get("trackId", "")
-            complete, frames = self._recording(sid, identity)
             try:
-                frames[:] = await self._read(reader)  # a client may send it twice
-            except (KeyError, ValueError, ConnectionError) as error:  # of its format or transfer
-                self._log.warning("decoding pre-connect audio of %r failed: %r", identity, error)
-            complete.set()
+                with scope:
+                    frames[:] = await self._read(reader)  # a client may send it twice
+            except Exception as error:  # noqa: BLE001 - bytes of others must not end the session
+                self._warn("decoding", identity, repr(error)[:MAX_ERROR])
+        complete.set()
+        if reception in self._receptions:  # unless the room was left meanwhile
+            self._receptions.remove(reception)
+            if scope.cancelled_caught:
+                self._warn("receiving", identity, f"not complete within {RECEPTION_TIMEOUT:g} s")
 
     async def _read(self, reader: Any) -> list[Samples]:
         """Read a recording to its end; return it as wire frames."""
-        mime_type, attributes = reader.info.mime_type, reader.info.attributes
         data = bytearray()
         async for chunk in reader:
             data += chunk
             if len(data) > MAX_BYTES:
                 raise ValueError(f"longer than {MAX_BYTES} bytes")
-        if "webm" in mime_type or "ogg" in mime_type:
-            container = "ogg" if "ogg" in mime_type else "webm"
-            audio = await anyio.to_thread.run_sync(_decode, bytes(data), container)
-        else:
-            decoder = PcmDecoder(int(attributes["sampleRate"]), int(attributes["channels"]))
-            frame = decoder.push(bytes(data))
-            decoder.finish()
-            converter = Converter(WIRE_RATE)
-            audio = [converter.push(frame.samples, frame.sample_rate)] if frame is not None else []
-            audio.append(converter.finish())
-        whole = np.concatenate([np.empty(0, np.int16), *audio])
-        return [whole[at : at + WIRE_FRAME] for at in range(0, len(whole), WIRE_FRAME)]
+        decode = partial(decode_recording, bytes(data), reader.info.mime_type)
+        return await anyio.to_thread.run_sync(
+            decode, reader.info.attributes, limiter=self._decoding
+        )
 
-
-def _decode(data: bytes, container: str) -> list[Samples]:
-    """Decode a browser's recording to mono at the wire's rate, or raise `ValueError`."""
-    try:
-        import av  # noqa: PLC0415 - an extra
-    except ImportError:
-        remedy = "install it: pip install 'beluga-livekit[preconnect]'"
-        raise ValueError(f"{container} needs PyAV; {remedy}") from None
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=WIRE_RATE)
-    audio: list[Samples] = []
-    try:
-        with av.open(io.BytesIO(data), "r", format=container) as recording:
-            for frame in (*recording.decode(audio=0), None):
-                audio += [each.to_ndarray()[0] for each in resampler.resample(frame)]
-    except (av.FFmpegError, IndexError) as error:
-        raise ValueError(f"not decodable as {container}: {error}") from None
-    return audio
+    def _warn(self, operation: str, identity: str, reason: str) -> None:
+        """Log that an operation failed, once for each participant."""
+        if identity not in self._warned:
+            self._warned.append(identity)
+            message = "%s pre-connect audio of %r failed: %s"
+            self._log.warning(message, operation, identity[:MAX_NAME], reason)

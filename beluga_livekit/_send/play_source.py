@@ -1,6 +1,7 @@
 """Play sources: `frames_of` converts the argument of `play` to frames."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from inspect import isawaitable
 from typing import Any
@@ -12,6 +13,9 @@ from .._errors import ConfigError
 from ..audio.format import check_channels
 from ..audio.frame import AudioFrame
 from ..audio.framing import PcmDecoder
+from .iterator_thread import IteratorThread
+
+_log = logging.getLogger("beluga_livekit")
 
 PlaySource = (
     AudioFrame | bytes | bytearray | memoryview | Iterable[AudioFrame] | Iterable[bytes]
@@ -28,25 +32,35 @@ async def frames_of(
     source: PlaySource, sample_rate: int | None, num_channels: int
 ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
     """Yield the frames of a play source; close the source on exit, whatever happens."""
-    is_whole = isinstance(source, AudioFrame | bytes | bytearray | memoryview)
-    pieces: Any = (source,) if is_whole else source
+    pieces: Any = None
     try:
+        pieces = _pieces_of(source)
         decoder = None if sample_rate is None else PcmDecoder(sample_rate, num_channels)
         check_channels(num_channels)
-        if isinstance(pieces, AsyncIterable):
-            pieces = aiter(pieces)
-        elif isinstance(pieces, Iterable) and not isinstance(pieces, np.ndarray | str):
-            pieces = _as_async(pieces)
-        else:
-            raise TypeError(_type_error("got", source))
         async with aclosing(_decode(pieces, decoder)) as frames:
             yield frames
     finally:
-        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True) as scope:
             try:
                 await _close(pieces)  # the iterator, which may be another object than the source
             finally:
-                await _close(source)
+                if not isinstance(pieces, IteratorThread):
+                    await _close(source)
+        if scope.cancelled_caught:
+            message = "livekit: closing the play source %s failed: not within %g s"
+            _log.warning(message, type(source).__name__, CLOSE_TIMEOUT)
+
+
+def _pieces_of(source: Any) -> AsyncIterator[Any]:
+    """Return the pieces of a source. An iterable that may block is advanced in a thread."""
+    if isinstance(source, AudioFrame | bytes | bytearray | memoryview):
+        return _as_async((source,))
+    if isinstance(source, AsyncIterable):
+        return aiter(source)
+    if not isinstance(source, Iterable) or isinstance(source, np.ndarray | str):
+        raise TypeError(_type_error("got", source))
+    # A sequence has its pieces already: a thread would cost 0.1 ms for each.
+    return _as_async(source) if isinstance(source, Sequence) else IteratorThread(source)
 
 
 async def _decode(
@@ -61,17 +75,16 @@ async def _decode(
             raise ConfigError("play failed: bytes have no sample rate; pass sample_rate=")
         elif (frame := decoder.push(bytes(piece))) is not None:
             yield frame
+        # Sending a frame may not suspend, and without one a source may do so never: endless empty
+        # pieces would block the event loop, and could not be cancelled.
+        await anyio.lowlevel.checkpoint()
     if decoder is not None:
         decoder.finish()
 
 
-async def _as_async(pieces: Iterable[Any]) -> AsyncGenerator[Any]:
-    iterator = iter(pieces)
-    try:
-        for piece in iterator:
-            yield piece
-    finally:
-        await _close(iterator)
+async def _as_async(pieces: Sequence[Any]) -> AsyncGenerator[Any]:
+    for piece in pieces:
+        yield piece
 
 
 async def _close(source: Any) -> None:

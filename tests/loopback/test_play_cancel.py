@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import anyio
 import numpy as np
@@ -103,6 +104,30 @@ async def test_play_cancelled_while_queued_is_never_received() -> None:
         with anyio.move_on_after(0.03):
             await session.play(frame_of(NEW))
         assert np.array_equal(await received.wait_until_silent(), OLD[: 15 * BLOCK])
+
+
+async def test_interrupt_returns_at_once_when_play_source_blocks() -> None:
+    """Contract: the play returns what was played, though its source is still in `next()`."""
+    allowed = threading.Event()
+    was_allowed: list[bool] = []
+
+    def blocking() -> Iterator[AudioFrame]:
+        yield frame_of(OLD)
+        was_allowed.append(allowed.wait(5.0))  # In the event loop it would wait so long.
+        yield frame_of(NEW)
+
+    async with open_exact_loopback() as session, collect_frames(session.rx) as received:
+        playouts: list[Playout] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(append_playout, playouts, session, blocking())
+            await wait_until_played(session, 0.1)
+            await session.interrupt()
+        assert playouts[0].interrupted
+        assert not was_allowed
+        allowed.set()
+        await wait_for(lambda: was_allowed)
+        assert was_allowed == [True]
+        assert_fades_out(await received.wait_until_silent(), OLD)
 
 
 async def test_play_and_interrupt_can_be_cancelled_at_every_checkpoint() -> None:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import io
-
 import anyio
-import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from support.audio import (
     LOUD,
     collect_frames,
     level_of,
     measure,
     samples_of,
-    split_into_frames,
     tone,
 )
 from support.livekit_server import Server
 from support.marks import measures_network_audio
 from support.raw_participant import join_raw
+from support.recordings import encode
 from support.tokens import TokenFactory
 from support.waiting import wait_for
 
@@ -32,26 +28,13 @@ pytestmark = [pytest.mark.anyio, measures_network_audio]
 RATE = 16000
 
 
-def in_webm(samples: NDArray[np.int16], rate: int) -> bytes:
-    """Return samples as Opus in WebM, as the `MediaRecorder` of browsers makes it."""
-    out = io.BytesIO()
-    with av.open(out, "w", format="webm") as container:
-        stream = container.add_stream("libopus", rate=rate, layout="mono")
-        for frame in split_into_frames(samples, rate):
-            part = av.AudioFrame.from_ndarray(frame.samples[None], format="s16", layout="mono")
-            part.sample_rate = rate
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-    return out.getvalue()
-
-
 @pytest.mark.parametrize("how", ["at once", "slowly", "by a browser"])
 async def test_preconnect_audio_precedes_live_audio(
     server: Server, token: TokenFactory, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Contract: for every stream: first the recording, once, then all of the live audio."""
     before, now = tone(440, 1.0, 24000), tone(700, 1.0, 48000)
-    data = in_webm(before, 24000) if how == "by a browser" else before.tobytes()
+    data = encode(before, 24000) if how == "by a browser" else before.tobytes()
     mime_type = "audio/webm;codecs=opus" if how == "by a browser" else "audio/pcm"
     async with (
         open_livekit(server.url, token("bot", kind="agent"), pre_connect_audio=True) as bot,
