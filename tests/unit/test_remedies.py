@@ -191,7 +191,7 @@ def test_remedy_for_missing_package_names_an_extra() -> None:
     root = Path(__file__).parents[2]
     extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     for file, extra, package in (
-        ("_receive/preconnect.py", "preconnect", "av"),
+        ("_receive/recording.py", "preconnect", "av"),
         ("_cli/app.py", "cli", "typer"),
     ):
         assert (
