@@ -156,7 +156,9 @@ class FrameBuffer(LossyStream[AudioFrame]):
         now, delay = time.monotonic(), self.delay
         if delay < self._max_delay or now - self._read_at > max(PAUSED, 2 * item.duration):
             self._backlog.reset()
-        excess = self._backlog.observe(now, delay)
+            excess = None
+        else:
+            excess = self._backlog.observe(now, delay)
         if not self._entries:
             self._has_warned = False
         super().put(self._with_lost(item, track))

@@ -68,9 +68,7 @@ def _decode_opus(data: bytes, container: str) -> Iterator[Samples]:
     # Without the whitelist, opening decodes the beginning of whatever the container holds.
     options = {"codec_whitelist": "opus,libopus"}
     try:
-        with av.open(
-            io.BytesIO(data), "r", container, options=options, metadata_errors="ignore"
-        ) as recording:
+        with av.open(io.BytesIO(data), "r", container, options=options) as recording:
             frames: Iterator[Any] = recording.decode(_only_opus_stream(recording))
             for frame in chain(frames, (None,)):
                 for each in resampler.resample(frame):
