@@ -157,21 +157,21 @@ def test_backlogs_stay_aligned_after_stall(phase: float, first: str) -> None:
 
 
 @pytest.mark.slow_audio
-def test_mix_does_not_drift_in_one_hour() -> None:
+def test_mix_does_not_drift_in_ten_minutes() -> None:
     """Contract: two tracks of one clock, each up to 15 ms late, with stalls, stay in time."""
     mixer = ClockedMixer()
     rng = np.random.default_rng(7)
-    late = rng.uniform(0.0, 0.015, (180_000, 2))
-    stalls = rng.random(180_000) < 0.0003
+    late = rng.uniform(0.0, 0.015, (30_000, 2))
+    stalls = rng.random(30_000) < 0.002
     frame, length, stall = constant(1), 0, 0.0
-    for number in range(180_000):
+    for number in range(30_000):
         start = 100.0 + 0.02 * number
         stall = start + rng.uniform(0.1, 2.0) if stalls[number] else stall
         for track, after in sorted(zip("ab", late[number], strict=True), key=lambda each: each[1]):
             mixer.now = max(mixer.now, stall, start + after)
             length += sum(len(mixed.samples) for mixed in mixer.push(track, frame))
         mixer.mixed.clear()
-    assert length == pytest.approx(180_000 * SIZE, abs=4 * SIZE)
+    assert length == pytest.approx(30_000 * SIZE, abs=4 * SIZE)
     assert all(len(line.held) <= 2 * SIZE for line in mixer.mixer._inputs.values())
 
 
