@@ -107,11 +107,15 @@ class IteratorThread:
     def _close(self) -> list[Any]:
         """Close the iterator, and the source if it is another object; return what is to await."""
         results: list[Any] = []
+
+        def call(close: Callable[[], Any]) -> None:
+            results.append(close())
+
         with ExitStack() as stack:
             for each in {id(each): each for each in (self._source, self._iterator)}.values():
                 close = getattr(each, "aclose", None) or getattr(each, "close", None)
                 if close is not None:
-                    stack.callback(lambda close=close: results.append(close()))
+                    stack.callback(call, close)
         return [each for each in results if isawaitable(each)]
 
 

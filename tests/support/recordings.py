@@ -26,7 +26,9 @@ def encode(
     """Return mono samples as the `MediaRecorder` of a browser, or another encoder, makes them."""
     out = io.BytesIO()
     with av.open(out, "w", format=container) as file:
-        added: list[Any] = [file.add_stream(codec, rate=rate, layout="mono") for _ in range(streams)]
+        added: list[Any] = [
+            file.add_stream(codec, rate=rate, layout="mono") for _ in range(streams)
+        ]
         for stream in added:
             for at in range(0, len(samples), rate):
                 part = samples[None, at : at + rate]
