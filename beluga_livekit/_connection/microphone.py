@@ -84,7 +84,8 @@ class Microphone:
 
     def apply_mute(self) -> None:
         self._parts.pump.set_muted(self.muted)
-        if self._track is not None and self._track.muted != self.muted:
+        # Muted while it is being published, the SDK would not send it.
+        if self._track is not None and self._is_current and self._track.muted != self.muted:
             (self._track.mute if self.muted else self._track.unmute)()
 
     # Events of the room.
