@@ -34,7 +34,7 @@ MAX_PEAK = 2.0
 def to_whole(value: Any) -> int | None:
     """Return a whole number, of any integer type, as int; None for a bool or another type."""
     try:
-        return None if isinstance(value, bool) else operator.index(value)
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         return None
 
