@@ -69,8 +69,9 @@ class Microphone:
     def refuse(self, room: rtc.Room) -> None:
         """Let sends fail: the token does not permit to publish, and the server may later."""
         self._parts.pump.refuse(True)
-        self._room, self._link, self._is_current = room, _Link.CONNECTED, False
-        self.set_permitted(False)
+        self._room, self._link = room, _Link.CONNECTED
+        self._is_permitted, self._is_current = False, False
+        self._watch.suspect()
 
     async def unpublish(self, room: rtc.Room) -> None:
         """Unpublish the track, if there is one; bounded."""
@@ -84,7 +85,7 @@ class Microphone:
 
     def apply_mute(self) -> None:
         self._parts.pump.set_muted(self.muted)
-        # Muted while it is being published, the SDK would not send it.
+        # The SDK does not send the mute of a track that is being published.
         if self._track is not None and self._is_current and self._track.muted != self.muted:
             (self._track.mute if self.muted else self._track.unmute)()
 

@@ -199,8 +199,8 @@ class PacedAudioSource:
             position = self.position
             first, last = max(start, position), self.end if end is None else min(end, self.end)
             # The next tick would follow the last sample with silence: a click. Fade out once.
-            has_just_ended = self._last_tick == self._tick() and self.end != self._faded_at
-            has_just_ended = has_just_ended and not self._is_holding
+            has_ended = self._last_tick == self._tick() and self.end != self._faded_at
+            has_just_ended = has_ended and not self._is_holding
             if not (first < last or (first == last and end is None and has_just_ended)):
                 return Cut(position, 0)
             is_playing = start <= position and not self._is_holding
