@@ -15,7 +15,7 @@ import anyio
 from .._sdk import rtc
 from .base import SessionParts
 
-# Interval between two looks at the statistics of an encrypted track (s).
+# Interval between two checks of the statistics of an encrypted track (s).
 WATCH_INTERVAL = 1.0
 # Packets of which at least one can be decrypted if any can. A second of speech has 50; a muted
 # track sends few, and with the right key the first one is decoded within 20 ms.
@@ -23,7 +23,7 @@ MIN_PACKETS = 25
 
 
 def decryption_of(room: rtc.Room, publication: Any) -> Callable[[], bool] | None:
-    """Return a function that says whether we decrypt a track; None if it is not encrypted."""
+    """Return a function that checks whether we decrypt a track; None if it is not encrypted."""
     if not publication.encryption_type:
         return None
     return lambda: room.e2ee_manager.enabled

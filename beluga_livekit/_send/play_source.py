@@ -75,8 +75,8 @@ async def _decode(
             raise ConfigError("play failed: bytes have no sample rate; pass sample_rate=")
         elif (frame := decoder.push(bytes(piece))) is not None:
             yield frame
-        # Sending a frame may not suspend, and without one a source may do so never: endless empty
-        # pieces would block the event loop, and could not be cancelled.
+        # Sending a frame may not suspend, and a piece without one never does: endless empty pieces
+        # would block the event loop, and could not be cancelled.
         await anyio.lowlevel.checkpoint()
     if decoder is not None:
         decoder.finish()
